@@ -1,0 +1,84 @@
+"""Making a random choice of a distribution in the program that is being staged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ppl.address import Address, matches, nearest, show
+from ppl.distributions.density import support_values
+from ppl.distributions.sampling import draw
+from ppl.errors import UnknownAddress
+from ppl.estimators.protocol import Estimator
+from ppl.estimators.registry import check_admitted, default_estimator
+from ppl.noise import Noise
+from ppl.site import Site, sample_p
+
+UNNAMED: Address = ("<draw>",)
+
+
+def choose(
+    family: str, distribution: Any, estimator: Any, address: Address | None, source: str
+) -> Any:
+    """Make one random choice; `address` is `None` for one that is not recorded."""
+    support = support_values(distribution)
+    estimator = default_estimator(distribution) if estimator is None else estimator
+    name = address or UNNAMED
+    check_admitted(estimator, distribution, f"{show(name)!r} ({family}, {source})")
+    estimator = estimator.prepare(support)
+    leaves, tree = jax.tree.flatten((distribution, estimator))
+    aval = jax.eval_shape(lambda: draw(distribution, Noise(jax.random.key(0))))
+    phantoms, excess = needs(distribution, estimator)
+    site = Site(
+        address=name, recorded=address is not None, family=family, tree=tree, shape=aval.shape,
+        dtype=aval.dtype, batch_shape=tuple(distribution.batch_shape), source=source,
+        support=support, phantoms=phantoms, excess=excess,
+    )  # fmt: skip
+    return sample_p.bind(*(jnp.asarray(leaf) for leaf in leaves), site=site)
+
+
+def needs(distribution: Any, estimator: Estimator) -> tuple[int, bool]:
+    """How many phantoms the estimator asks for, and whether it leaves an excess.
+
+    `distribution` is that of one lane; it may hold `jax.ShapeDtypeStruct`s in place of arrays.
+    """
+    made = jax.eval_shape(lambda d: estimator.contribute(d, Noise(jax.random.key(0)), 2), distribution)
+    return (0 if made.phantoms is None else made.phantoms.shape[0]), made.excess is not None
+
+
+class Using:
+    """Estimators chosen from outside: by address pattern, or by a function of address and family.
+
+    A mapping goes from shell-style patterns over slash-joined addresses (`"layers/*/z"`) to estimators;
+    the first pattern that matches decides. A function returns an estimator, or `None` to keep the one
+    that is there. It is hashed by its content, so that compiled methods are found again.
+    """
+
+    def __init__(self, chosen: dict[str, Any] | Callable[[str, str], Any]) -> None:
+        self.chosen = chosen
+
+    def __call__(self, address: Address, family: str) -> Any:
+        """The estimator for a choice, or `None`."""
+        if callable(self.chosen):
+            return self.chosen(show(address), family)
+        return next((e for pattern, e in self.chosen.items() if matches(pattern, address)), None)
+
+    def check(self, addresses: list[Address]) -> None:
+        """Refuse a pattern that matches no address of the program."""
+        if callable(self.chosen):
+            return
+        for pattern in self.chosen:
+            if not any(matches(pattern, address) for address in addresses):
+                known = [show(address) for address in addresses]
+                raise UnknownAddress(
+                    f"`using` names {pattern!r}, but the program has no such choice; it has "
+                    f"{', '.join(map(repr, known)) or 'none'}.{nearest(pattern, known)}"
+                )
+
+
+jax.tree_util.register_pytree_node(
+    Using, lambda using: ((using.chosen,), None), lambda _, children: Using(children[0])
+)

@@ -1,0 +1,245 @@
+"""Where a distribution has mass: membership, finite supports, and bounds that parameters move."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro.distributions import constraints, transforms
+
+from ppl.distributions.flip import Flip
+
+_MOST_VALUES = 4096  # of a joint support, the product over an event's entries
+
+
+def base_constraint(support: Any) -> Any:
+    """The constraint on the innermost event."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
+
+
+def is_whole_space(distribution: Any) -> bool:
+    """Whether every real value of the right shape is in the support."""
+    transformed = isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution)
+    if transformed and not is_whole_space(distribution.base_dist):
+        return False  # `AffineTransform` calls its range the real line whatever its domain
+    return isinstance(base_constraint(distribution.support), type(constraints.real))
+
+
+def states_support(distribution: Any) -> bool:
+    """Whether a transformed distribution's class states its support itself, as `LogNormal` does."""
+    return type(distribution).support is not dist.TransformedDistribution.support
+
+
+@singledispatch
+def inside(distribution: Any, value: Any) -> Any:
+    """Whether each event of `value` lies in the support; shape of the batch, broadcast with `value`'s."""
+    return member(distribution.support, value, distribution.event_dim)
+
+
+def member(support: Any, value: Any, event_dim: int) -> Any:
+    """Whether `value` satisfies a constraint, each event as a whole."""
+    innermost = base_constraint(support)
+    if isinstance(innermost, type(constraints.simplex)):
+        held = _on_simplex(value)
+    elif isinstance(innermost, constraints.multinomial):
+        held = innermost(value) & jnp.all(jnp.mod(value, 1) == 0, axis=-1)
+    else:
+        held = innermost(value)
+    held = jnp.asarray(held)
+    extra = held.ndim - (jnp.ndim(value) - event_dim)
+    return jnp.all(held, axis=tuple(range(-extra, 0))) if extra > 0 else held
+
+
+def _on_simplex(value: Any) -> Any:
+    """NumPyro's test with a tolerance that grows with the rounding of the sum."""
+    value = jnp.asarray(value)
+    rounding = 4 * value.shape[-1] * float(jnp.finfo(jnp.result_type(value, float)).eps)
+    return jnp.all(value >= 0, axis=-1) & (jnp.abs(jnp.sum(value, axis=-1) - 1) < max(1e-6, rounding))
+
+
+@inside.register(dist.TransformedDistribution)
+def _(distribution: Any, value: Any) -> Any:
+    held = member(distribution.support, value, distribution.event_dim)
+    base = distribution.base_dist
+    if states_support(distribution) or is_whole_space(base):
+        return held
+    # The last transform's codomain may be wider than the range: an affine map of a half line.
+    safe = value
+    if not isinstance(base_constraint(distribution.support), type(constraints.real)):
+        feasible = jnp.broadcast_to(distribution.support.feasible_like(value), jnp.shape(value))
+        safe = jnp.where(_over_event(held, distribution.event_dim), value, feasible)
+    for transform in reversed(distribution.transforms):
+        safe = transform.inv(safe)
+    within = inside(base, safe)
+    extra = within.ndim - held.ndim
+    return held & (jnp.all(within, axis=tuple(range(-extra, 0))) if extra > 0 else within)
+
+
+@inside.register(dist.FoldedDistribution)
+def _(distribution: Any, value: Any) -> Any:
+    return value >= 0  # not a bijection; zero has the base's density there, twice
+
+
+@inside.register(dist.discrete.ZeroInflatedProbs)
+@inside.register(dist.discrete.ZeroInflatedLogits)
+@inside.register(dist.HurdleProbs)
+@inside.register(dist.HurdleLogits)
+def _(distribution: Any, value: Any) -> Any:
+    return inside(distribution.base_dist, value) | (value == 0)
+
+
+def _over_event(held: Any, event_dim: int) -> Any:
+    return held.reshape(*held.shape, *(1 for _ in range(event_dim)))
+
+
+def support_values(distribution: Any) -> np.ndarray | None:
+    """All values of one instance, shape `(K, *event_shape)`, if they are known now and finite in number.
+
+    `None` for a continuous or infinite support, for bounds that are traced or differ between instances,
+    and for an event with more than 4,096 joint values.
+
+    Example:
+        >>> import jax.numpy as jnp, numpyro.distributions as dist
+        >>> support_values(dist.CategoricalLogits(jnp.zeros(3)))
+        array([0, 1, 2], dtype=int32)
+    """
+    values = _values(distribution)
+    return None if values is None else np.asarray(values)
+
+
+@singledispatch
+def _values(distribution: Any) -> np.ndarray | None:
+    return None
+
+
+def _range(low: Any, high: Any) -> np.ndarray | None:
+    if any(isinstance(bound, jax.core.Tracer) for bound in (low, high)):
+        return None
+    low, high = np.unique(np.asarray(low)), np.unique(np.asarray(high))
+    if low.size != 1 or high.size != 1:
+        return None
+    return np.arange(low[0], high[0] + 1).astype(jnp.result_type(int))
+
+
+@_values.register(dist.BernoulliProbs)
+@_values.register(dist.BernoulliLogits)
+def _(distribution: Any) -> np.ndarray | None:
+    return _range(0, 1)
+
+
+@_values.register(Flip)
+def _(distribution: Any) -> np.ndarray | None:
+    return np.array([False, True])
+
+
+@_values.register(dist.CategoricalProbs)
+def _(distribution: Any) -> np.ndarray | None:
+    return _range(0, jnp.shape(distribution.probs)[-1] - 1)
+
+
+@_values.register(dist.CategoricalLogits)
+def _(distribution: Any) -> np.ndarray | None:
+    return _range(0, jnp.shape(distribution.logits)[-1] - 1)
+
+
+@_values.register(dist.BinomialProbs)
+@_values.register(dist.BinomialLogits)
+@_values.register(dist.BetaBinomial)
+def _(distribution: Any) -> np.ndarray | None:
+    return _range(0, distribution.total_count)
+
+
+@_values.register(dist.DiscreteUniform)
+def _(distribution: Any) -> np.ndarray | None:
+    return _range(distribution.low, distribution.high)
+
+
+@_values.register(dist.ExpandedDistribution)
+@_values.register(dist.MaskedDistribution)
+@_values.register(dist.discrete.ZeroInflatedProbs)
+@_values.register(dist.discrete.ZeroInflatedLogits)
+def _(distribution: Any) -> np.ndarray | None:
+    return _values(distribution.base_dist)
+
+
+@_values.register(dist.MixtureSameFamily)
+def _(distribution: Any) -> np.ndarray | None:
+    return _values(distribution.component_distribution)
+
+
+@_values.register(dist.Independent)
+def _(distribution: Any) -> np.ndarray | None:
+    values, event = _values(distribution.base_dist), distribution.event_shape
+    if values is None or distribution.base_dist.event_shape:
+        return None
+    entries = int(np.prod(event))
+    if len(values) ** entries > _MOST_VALUES:
+        return None
+    grid = np.meshgrid(*[values] * entries, indexing="ij")
+    return np.stack([axis.ravel() for axis in grid], axis=-1).reshape(-1, *event)
+
+
+def moving_support(distribution: Any) -> tuple[str, ...]:
+    """Names of the float parameters on which the ends of the support depend.
+
+    The density of such a family jumps where its parameters move the end, so neither the score function
+    nor `log_density` at a fixed value sees the whole derivative in them.
+
+    Example:
+        >>> import numpyro.distributions as dist
+        >>> moving_support(dist.Uniform(0.0, 1.0)), moving_support(dist.Gamma(2.0))
+        (('low', 'high'), ())
+    """
+    names = _moving(distribution)
+    return tuple(name for name in names if _is_float(getattr(distribution, name)))
+
+
+def _is_float(parameter: Any) -> bool:
+    leaves = jax.tree.leaves(parameter)
+    return any(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves)
+
+
+@singledispatch
+def _moving(distribution: Any) -> tuple[str, ...]:
+    return _named_ends(distribution)
+
+
+def _named_ends(distribution: Any) -> tuple[str, ...]:
+    """By NumPyro's naming: `low` and `high` are ends; otherwise every location and scale may be one."""
+    if not jax.tree.leaves(base_constraint(distribution.support)):
+        return ()
+    ends = ("low", "high", "loc", "scale")
+    known = tuple(name for name in ends if name in distribution.arg_constraints)
+    return tuple(name for name in known if name in ("low", "high")) or known
+
+
+@_moving.register(dist.Levy)
+def _(distribution: Any) -> tuple[str, ...]:
+    return ("loc",)
+
+
+@_moving.register(dist.TransformedDistribution)
+def _(distribution: Any) -> tuple[str, ...]:
+    base = distribution.base_dist
+    if states_support(distribution):
+        return _named_ends(distribution)
+    if is_whole_space(base):
+        return ()
+    moved = ("base_dist",) if moving_support(base) else ()
+    fixed = (transforms.ExpTransform, transforms.SigmoidTransform, transforms.AbsTransform)
+    if all(isinstance(transform, fixed) for transform in distribution.transforms):
+        return moved
+    return (*moved, "transforms")
+
+
+@_moving.register(dist.Independent)
+@_moving.register(dist.ExpandedDistribution)
+@_moving.register(dist.MaskedDistribution)
+def _(distribution: Any) -> tuple[str, ...]:
+    return ("base_dist",) if moving_support(distribution.base_dist) else ()

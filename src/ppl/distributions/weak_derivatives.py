@@ -1,0 +1,227 @@
+"""Measure-valued derivatives: the derivative of a distribution as a difference of distributions.
+
+For a family with `d p / d theta = c (p_plus - p_minus)`, the derivative of `E[f(x)]` is
+`c (E_plus[f] - E_minus[f])`. Everything here is in *contrast form*,
+
+    d E[f(x)] = E[ sum_j dw_j (f(x_j) - f(x)) ],
+
+in which `f` is compared with its value at the draw `x` itself, each phantom `x_j` is coupled with `x`,
+and `w_j` is a weight that is zero in value and moves with the parameters. A rule is one small function:
+adding a family adds nothing else.
+
+References:
+    Pflug, "Sampling derivatives of probabilities", 1989.
+    Heidergott, Vázquez-Abad, "Measure-valued differentiation for stochastic processes", 2000.
+    Mohamed, Rosca, Figurnov, Mnih, "Monte Carlo gradient estimation in machine learning", 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.lax import stop_gradient
+from jax.scipy.special import betaln
+
+from ppl.distributions.flip import Flip
+from ppl.noise import CATEGORICAL, GEOMETRIC, LOG_GAMMA, Noise
+
+
+class WeakDerivative(NamedTuple):
+    """What a measure-valued derivative makes of a draw.
+
+    Attributes:
+        phantoms: other values, coupled with the draw; shape `(J, *value.shape)`. Each entry along the
+            batch replaces one instance of the choice.
+        weights: zero in value, not in derivative; shape `(J, *batch_shape)`.
+        exact: whether the weights are right to every order; otherwise the first derivative is.
+        score: names of the parameters that have no decomposition, whose derivative is still missing.
+    """
+
+    phantoms: jax.Array
+    weights: jax.Array
+    exact: bool = False
+    score: tuple[str, ...] = ()
+
+
+Rule = Callable[[Any, Any, Noise], WeakDerivative]
+_RULES: dict[type, Rule] = {}
+
+
+def _decomposes(*classes: type) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
+        _RULES.update(dict.fromkeys(classes, rule))
+        return rule
+
+    return register
+
+
+def _find(distribution: Any) -> Rule | None:
+    """The rule of the nearest ancestor with one, if the instance has that ancestor's density."""
+    for cls in type(distribution).__mro__:
+        if cls in _RULES:
+            return _RULES[cls] if type(distribution).log_prob is cls.log_prob else None
+    return None
+
+
+def has_weak_derivative(distribution: Any) -> bool:
+    """Whether a decomposition of the distribution's derivative is known.
+
+    Example:
+        >>> import numpyro.distributions as dist
+        >>> has_weak_derivative(dist.Normal(0.0, 1.0)), has_weak_derivative(dist.Cauchy(0.0, 1.0))
+        (True, False)
+    """
+    return _find(distribution) is not None
+
+
+def weak_derivative(distribution: Any, value: Any, noise: Noise) -> WeakDerivative | None:
+    """The phantoms and weights of the draw `value`, or `None` if no decomposition is known.
+
+    Example:
+        >>> import jax, numpyro.distributions as dist
+        >>> from ppl.noise import Noise
+        >>> weak = weak_derivative(dist.Poisson(2.0), jax.numpy.array(3), Noise(jax.random.key(0)))
+        >>> weak.phantoms.tolist(), weak.weights.tolist()
+        ([4], [0.0])
+    """
+    rule = _find(distribution)
+    return None if rule is None else rule(distribution, stop_gradient(value), noise)
+
+
+def _step(parameter: Any) -> Any:
+    """`theta - stop_gradient(theta)`, at least in float32."""
+    parameter = jnp.asarray(parameter)
+    parameter = parameter.astype(jnp.promote_types(jnp.result_type(parameter, float), jnp.float32))
+    return parameter - stop_gradient(parameter)
+
+
+def _collect(
+    value: Any, pairs: list[tuple[Any, Any]], exact: bool = False, score: tuple[str, ...] = ()
+) -> WeakDerivative:
+    phantoms = [jnp.broadcast_to(phantom, value.shape).astype(value.dtype) for phantom, _ in pairs]
+    weights = [jnp.broadcast_to(weight, value.shape) for _, weight in pairs]
+    return WeakDerivative(stop_gradient(jnp.stack(phantoms)), jnp.stack(weights), exact, score)
+
+
+def _exponential(noise: Noise, value: Any) -> Any:
+    return -jnp.log(noise.uniform(value.shape, _wide(value)))
+
+
+def _wide(value: Any) -> Any:
+    return jnp.promote_types(jnp.result_type(value, float), jnp.float32)
+
+
+@_decomposes(dist.BernoulliProbs, dist.BernoulliLogits, Flip)
+def _bernoulli(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """The other value, weighted by the change of its probability."""
+    change = _step(distribution.probs)
+    one = value.astype(bool)
+    return _collect(value, [(~one, jnp.where(one, -change, change))], exact=True)
+
+
+@_decomposes(dist.CategoricalProbs, dist.CategoricalLogits)
+def _categorical(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """One of the K - 1 other values, uniformly, weighted by K - 1 times the change of its probability."""
+    change = _step(distribution.probs)
+    others = change.shape[-1] - 1
+    if others == 0:
+        return _collect(value, [(value, jnp.zeros_like(change[..., 0]))], exact=True)
+    offset = 1 + noise.draw(CATEGORICAL, value.shape, value.dtype, jnp.zeros(others))
+    other = (value + offset) % (others + 1)
+    change = jnp.broadcast_to(change, (*value.shape, others + 1))
+    weight = others * jnp.take_along_axis(change, other[..., None], axis=-1)[..., 0]
+    return _collect(value, [(other, weight)], exact=True)
+
+
+@_decomposes(dist.Normal)
+def _normal(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """In the location, Rayleigh steps to both sides; in the scale, a double-sided Maxwell variable.
+
+    With w Rayleigh, d/dloc = (E f(loc + scale w) - E f(loc - scale w)) / (scale sqrt(2 pi)). With m
+    double-sided Maxwell, d/dscale = (E f(loc + scale m) - E f(x)) / scale. If m is Maxwell and u
+    uniform, m u is normal; hence m given n has m^2 = n^2 + 2 e and the sign of n.
+    """
+    loc, scale = distribution.loc, distribution.scale
+    rayleigh = jnp.sqrt(2 * _exponential(noise, value))
+    n = (value - loc) / scale
+    maxwell = jnp.where(n < 0, -1, 1) * jnp.sqrt(n**2 + 2 * _exponential(noise, value))
+    turn = _step(loc) / stop_gradient(scale * jnp.sqrt(2 * jnp.pi))
+    pairs = [
+        (loc + scale * rayleigh, turn),
+        (loc - scale * rayleigh, -turn),
+        (loc + scale * maxwell, _step(scale) / stop_gradient(scale)),
+    ]
+    return _collect(value, pairs)
+
+
+@_decomposes(dist.Exponential)
+def _exponential_rate(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """d/drate = (E f(x) - E f(x + x')) / rate, with x' independent and of the same law."""
+    rate = distribution.rate
+    longer = value + _exponential(noise, value) / rate
+    return _collect(value, [(longer, -_step(rate) / stop_gradient(rate))])
+
+
+@_decomposes(dist.Gamma)
+def _gamma(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """In the rate, Gamma(a + 1, b); in the concentration, the draw shortened by a beta variable.
+
+    d/drate = (a / b) (E f(x) - E f(x + e / b)), since a gamma and an exponential draw add up to a gamma
+    draw of concentration a + 1.
+
+    For the concentration: if y ~ Gamma(a + h) and s ~ Beta(a, h) are independent, y s ~ Gamma(a) (Lukacs,
+    "A characterization of the gamma distribution", 1955). As h falls to zero the law of s puts mass
+    h s^(a-1) / (1 - s) ds away from one, so that
+
+        d/da E f(y) = E int_0^1 (f(y) - f(y s)) s^(a-1) / (1 - s) ds.
+
+    The integral is estimated with s ~ Beta(a, 1/2), at weight B(a, 1/2) / sqrt(1 - s). The variance is
+    finite for a discontinuous f too: y and y s lie on different sides of a jump with a probability
+    proportional to 1 - s.
+    """
+    a, b = (jnp.asarray(p, _wide(value)) for p in (distribution.concentration, distribution.rate))
+    longer = value + _exponential(noise, value) / b
+    log_kept = noise.draw(LOG_GAMMA, value.shape, _wide(value), a)
+    half = 0.5 * noise.normal(value.shape, _wide(value)) ** 2  # Gamma(1/2)
+    log_lost = jnp.log(jnp.maximum(half, jnp.finfo(half.dtype).tiny))
+    log_total = jnp.logaddexp(log_kept, log_lost)
+    weight = stop_gradient(jnp.exp(betaln(a, 0.5) - 0.5 * (log_lost - log_total)))
+    shorter = value * jnp.exp(log_kept - log_total)
+    return _collect(value, [(longer, -_step(b) * stop_gradient(a / b)), (shorter, -_step(a) * weight)])
+
+
+@_decomposes(dist.Weibull)
+def _weibull(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """In the scale, as the exponential (x / scale)^c; the concentration keeps its score function."""
+    scale, c = distribution.scale, distribution.concentration
+    longer = scale * ((value / scale) ** c + _exponential(noise, value)) ** (1 / c)
+    weight = _step(scale) * stop_gradient(c / scale)
+    return _collect(value, [(longer, weight)], score=("concentration",))
+
+
+@_decomposes(dist.Poisson)
+def _poisson(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """d/drate = E f(x + 1) - E f(x)."""
+    return _collect(value, [(value + 1, _step(distribution.rate))])
+
+
+@_decomposes(dist.discrete.GeometricProbs, dist.discrete.GeometricLogits)
+def _geometric(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """d/dp = (E f(x) - E f(x + x' + 1)) / p, with x' independent and of the same law."""
+    p = jnp.asarray(distribution.probs)
+    other = noise.draw(GEOMETRIC, value.shape, value.dtype, p)
+    return _collect(value, [(value + other + 1, -_step(p) / stop_gradient(p))])
+
+
+@_decomposes(dist.BinomialProbs, dist.BinomialLogits)
+def _binomial(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """d/dp = n (E f(y + 1) - E f(y)), with y the successes in all trials but one, picked at random."""
+    n = distribution.total_count
+    succeeded = noise.uniform(value.shape, _wide(value)) * n < value
+    rest = value - succeeded
+    change = n * _step(distribution.probs)
+    return _collect(value, [(rest + 1, change), (rest, -change)])

@@ -1,0 +1,89 @@
+"""The contract of a gradient estimator, and what one makes of a choice.
+
+A derived program computes a *surrogate*: a random number whose value is an unbiased estimate of an
+expectation and whose derivatives are unbiased estimates of its derivatives. An estimator says what one
+random choice puts into the surrogate. It sees one lane, one step: the distribution, and a source of
+noise. It returns a `Contribution`; `ppl.transforms.gradient` composes them (its docstring has the
+algebra).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+
+from ppl.noise import Noise
+
+
+class Contribution(NamedTuple):
+    """What an estimator makes of one choice, in one lane.
+
+    With `b` the batch shape of the distribution and `e` its event shape:
+
+    Attributes:
+        value: the draw, shape `(*b, *e)`.
+        score: log density of the draw, the draw itself held fixed; shape `b`. The result of the program
+            is multiplied by `exp(score - stop_gradient(score))`.
+        control: a term of expectation zero that is added to the result; shape `b`.
+        phantoms: other values of the choice at which the rest of the program is evaluated too, one
+            instance at a time; shape `(J, *b, *e)`.
+        weights: of the phantoms; zero in value, but not in derivative; shape `(J, *b)`. Each contributes
+            `weight * (result at the phantom - result at the draw)`.
+        excess: zero with zero first derivative; times the result it is what the weights leave out from
+            the second order on; shape `b`. `None` where the weights are exact.
+    """
+
+    value: Any
+    score: Any = None
+    control: Any = None
+    phantoms: Any = None
+    weights: Any = None
+    excess: Any = None
+
+
+class Estimator(ABC):
+    """How a choice turns into a draw, and how derivatives flow through it.
+
+    An estimator is a frozen dataclass and a pytree: its array fields (a baseline) may be traced.
+
+    Attributes:
+        pathwise: whether the draw itself carries the derivative.
+        joint: whether the choice, where it is a single one outside loops, lanes and branches, is summed
+            over exactly instead of drawn.
+        biased: whether the estimator is biased.
+    """
+
+    pathwise: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
+    biased: ClassVar[bool] = False
+
+    @abstractmethod
+    def admits(self, distribution: Any) -> bool:
+        """Whether the estimator exists for this distribution."""
+
+    @abstractmethod
+    def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
+        """The draw and what it puts into the surrogate.
+
+        `order` is 1 if the surrogate will be differentiated once, 2 if perhaps more often.
+        """
+
+    def prepare(self, support: Any) -> Estimator:
+        """The estimator, told the finite support of the choice (`None` if there is none)."""
+        return self
+
+
+def magic_box(log_weight: Any) -> Any:
+    """`exp(l - stop_gradient(l))`: one in value, with the derivatives of `exp(l)` relative to itself.
+
+    Reference: Foerster, Farquhar, Al-Shedivat, Rocktäschel, Xing, Whiteson, "DiCE: The infinitely
+    differentiable Monte Carlo estimator", 2018.
+    """
+    return jax.numpy.exp(log_weight - jax.lax.stop_gradient(log_weight))
+
+
+def moved(x: Any) -> Any:
+    """`x - stop_gradient(x)`: zero in value, with the derivatives of `x`."""
+    return x - jax.lax.stop_gradient(x)

@@ -1,0 +1,52 @@
+"""All gradient estimators, and which of them a family admits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ppl.distributions.density import support_values
+from ppl.errors import EstimatorNotAdmitted
+from ppl.estimators.enumerate import Enumerate
+from ppl.estimators.measure_valued import MeasureValued
+from ppl.estimators.protocol import Estimator
+from ppl.estimators.reinforce import Reinforce
+from ppl.estimators.reparam import Reparam
+
+ESTIMATORS: tuple[type[Any], ...] = (Reparam, Enumerate, MeasureValued, Reinforce)
+"""Every estimator, in the order in which messages list them. A new one is a file and an entry here."""
+
+FEW = 16
+"""How many values the support of a single choice may have to be enumerated by default."""
+
+
+def admissible(distribution: Any) -> list[str]:
+    """The names of the estimators that exist for a distribution."""
+    return [f"{estimator.__name__}()" for estimator in ESTIMATORS if estimator().admits(distribution)]
+
+
+def default_estimator(distribution: Any) -> Estimator:
+    """Reparameterized where the family can be, else summed over if there are few values, else scored."""
+    if Reparam().admits(distribution):
+        return Reparam()
+    support = support_values(distribution)
+    if support is not None and len(support) <= FEW and distribution.batch_shape == ():
+        return Enumerate()
+    return Reinforce()
+
+
+def check_admitted(estimator: Any, distribution: Any, where: str) -> None:
+    """Refuse an estimator that does not exist for the family.
+
+    Raises:
+        EstimatorNotAdmitted: names the choice and the estimators that do exist.
+    """
+    if not isinstance(estimator, Estimator):
+        raise EstimatorNotAdmitted(
+            f"{estimator!r}, chosen for {where}, is not a gradient estimator. Use an instance of one, "
+            f"such as ppl.estimators.{admissible(distribution)[0]}."
+        )
+    if not estimator.admits(distribution):
+        raise EstimatorNotAdmitted(
+            f"{type(estimator).__name__} does not exist for {where}. This family admits "
+            f"{', '.join(admissible(distribution))}."
+        )

@@ -1,0 +1,70 @@
+"""Checking choices that a user gives against what a program draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ppl.address import Address, nearest, show
+from ppl.choices import Choices
+from ppl.errors import ChoiceDtypeError, ChoiceShapeError, MissingChoice, UnusedChoice
+from ppl.transforms.run import from_trace, trace_shape
+from ppl.transforms.stage import Staged
+
+
+def coerced(value: Any, shape: tuple[int, ...], dtype: Any, what: str) -> jax.Array:
+    """The value as an array of the given shape and dtype, if it fits.
+
+    Raises:
+        ChoiceShapeError: another shape; nothing is broadcast.
+        ChoiceDtypeError: a kind of number that would lose information.
+    """
+    array = jnp.asarray(value)
+    if array.shape != tuple(shape):
+        raise ChoiceShapeError(
+            f"{what} has shape {tuple(shape)}, but a value of shape {array.shape} was given. Nothing is "
+            "broadcast: reshape the value."
+        )
+    kinds = {"b": "b", "i": "bi", "u": "bi", "f": "bif"}
+    given = "b" if array.dtype == bool else "i" if jnp.issubdtype(array.dtype, jnp.integer) else "f"
+    wanted = "b" if dtype == bool else "i" if jnp.issubdtype(dtype, jnp.integer) else "f"
+    if given not in kinds[wanted]:
+        raise ChoiceDtypeError(
+            f"{what} has dtype {jnp.dtype(dtype).name}, but a value of dtype {array.dtype.name} was given. "
+            f"Convert it: `value.astype({jnp.dtype(dtype).name!r})`."
+        )
+    return array.astype(dtype)
+
+
+def prepared(staged: Staged, given: Mapping[Any, Any], *, complete: bool) -> dict[Address, Any]:
+    """The given choices as the walk wants them.
+
+    Raises:
+        MissingChoice: `complete`, and a choice of the program is not among them.
+        UnusedChoice: one of them is no choice of the program.
+        ChoiceShapeError, ChoiceDtypeError: one of them does not fit.
+    """
+    leaves = dict(Choices(given).leaves())
+    known = [show(address) for address in staged.choices]
+    for address in leaves:
+        if address not in staged.choices:
+            raise UnusedChoice(
+                f"{show(address)!r} is no choice of the program, which has "
+                f"{', '.join(map(repr, known)) or 'none'}.{nearest(show(address), known)}"
+            )
+    missing = [address for address in staged.choices if address not in leaves]
+    if complete and missing:
+        items = ", ".join(staged.choices[address][0].site.where for address in missing)
+        raise MissingChoice(
+            f"a log density needs every choice of the program; these are missing: {items}. Add them to the "
+            "choices, or leave them out knowingly by `generate`."
+        )
+    feed = {}
+    for address, value in leaves.items():
+        item = staged.choices[address][0]
+        shape = tuple(length or 0 for length in trace_shape(item))
+        feed[address] = from_trace(item, coerced(value, shape, item.site.dtype, f"the choice {item.site.where}"))
+    return feed

@@ -1,0 +1,152 @@
+"""Measures: what can be drawn, scored and transformed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ppl.address import canonical
+from ppl.choose import choose
+from ppl.compiled import compiled
+from ppl.distributions.density import check_parameters, log_density
+from ppl.distributions.sampling import draw
+from ppl.errors import UnsupportedProgram
+from ppl.estimators.registry import check_admitted
+from ppl.given import coerced
+from ppl.noise import Noise, check_key
+from ppl.runtime_checks import check_at_run_time
+from ppl.source import user_line
+from ppl.trace import Trace
+
+
+class Measure(ABC):
+    """Something that can be drawn, scored and transformed.
+
+    A distribution with its parameters, a generative function applied to its arguments, a conditioned
+    program: one class of things with one set of methods. A measure is a pytree.
+    """
+
+    @abstractmethod
+    def __matmul__(self, address: str | tuple[str, ...]) -> Any:
+        """Inside a program: draw, record under the address, and return what the measure returns.
+
+        `program(args) @ ()` records the program's choices under their own addresses.
+        """
+
+    @abstractmethod
+    def propose(self) -> Trace:
+        """Inside a program: draw a trace, with its log density, without recording it."""
+
+    @abstractmethod
+    def log_density(self, choices: Any) -> jax.Array:
+        """Log density of the choices: a scalar of at least float32; `-inf` outside the support.
+
+        Raises:
+            MissingChoice, UnusedChoice, ChoiceShapeError, ChoiceDtypeError: the choices do not fit.
+        """
+
+    @abstractmethod
+    def simulate(self, key: jax.Array) -> Trace:
+        """One draw."""
+
+    @abstractmethod
+    def generate(self, key: jax.Array, observed: Any) -> tuple[Trace, jax.Array]:
+        """A trace that agrees with `observed`, and its log weight `w`: `E[exp(w)]` is their density."""
+
+    @abstractmethod
+    def using(self, estimators: Any) -> Measure:
+        """The same measure with other gradient estimators.
+
+        Args:
+            estimators: for a distribution, an estimator. For a program, a mapping from address pattern
+                to estimator (`{"layers/*/z": Reinforce()}`) or a function of (address, family) that
+                returns one, or `None` to keep what is there.
+        """
+
+    def condition(self, observed: Mapping[Any, Any]) -> Measure:
+        """The unnormalized measure over the rest, given some choices."""
+        raise UnsupportedProgram(f"{self!r} has no addresses to condition on.")
+
+
+class Distribution(Measure):
+    """A distribution with its parameters; array parameters make an array of independent draws.
+
+    Made by the families of `ppl` (`ppl.normal(0.0, 1.0)`) or from any NumPyro distribution by
+    `ppl.dist`.
+
+    Attributes:
+        family: the family's name.
+        numpyro: the NumPyro distribution.
+        estimator: the gradient estimator, or `None` for the family's default.
+        source: the user's line that made it.
+    """
+
+    def __init__(self, family: str, numpyro: Any, estimator: Any = None, source: str = "") -> None:
+        self.family, self.numpyro, self.estimator, self.source = family, numpyro, estimator, source
+
+    def __repr__(self) -> str:
+        return f"{self.family}(...)"
+
+    def __matmul__(self, address: str | tuple[str, ...]) -> Any:
+        name = canonical(address)
+        if not name:
+            raise TypeError(f"a single choice needs an address: {self.family}(...) @ 'name' ({user_line()})")
+        check_at_run_time(self.numpyro, self.family, user_line())
+        return choose(self.family, self.numpyro, self.estimator, name, user_line())
+
+    def propose(self) -> Trace:
+        check_at_run_time(self.numpyro, self.family, user_line())
+        value = choose(self.family, self.numpyro, self.estimator, None, user_line())
+        return Trace(value, jnp.sum(log_density(self.numpyro, value)), value)
+
+    def log_density(self, choices: Any) -> jax.Array:
+        shape = (*self.numpyro.batch_shape, *self.numpyro.event_shape)
+        aval = jax.eval_shape(lambda: draw(self.numpyro, Noise(jax.random.key(0))))
+        value = coerced(choices, shape, aval.dtype, f"the value of {self.family} ({self.source})")
+        return compiled(_score, self, value)
+
+    def simulate(self, key: jax.Array) -> Trace:
+        return compiled(_simulate, self, check_key(key))
+
+    def generate(self, key: jax.Array, observed: Any) -> tuple[Trace, jax.Array]:
+        check_key(key)
+        score = self.log_density(observed)
+        return Trace(jnp.asarray(observed), score, jnp.asarray(observed)), score
+
+    def using(self, estimators: Any) -> Distribution:
+        check_admitted(estimators, self.numpyro, f"{self.family} ({user_line()})")
+        return Distribution(self.family, self.numpyro, estimators, self.source)
+
+
+def _score(measure: Distribution, value: Any) -> jax.Array:
+    return jnp.sum(log_density(measure.numpyro, value))
+
+
+def _simulate(measure: Distribution, key: jax.Array) -> Trace:
+    value = draw(measure.numpyro, Noise(key))
+    return Trace(value, jnp.sum(log_density(measure.numpyro, value)), value)
+
+
+jax.tree_util.register_pytree_node(
+    Distribution,
+    lambda m: ((m.numpyro, m.estimator), (m.family, m.source)),
+    lambda aux, children: Distribution(aux[0], children[0], children[1], aux[1]),
+)
+
+
+def distribution_measure(family: str, make: Callable[[], Any]) -> Distribution:
+    """A measure from a function that makes a NumPyro distribution.
+
+    Raises:
+        ParameterError: concrete parameters lie outside their domain, or do not fit together.
+    """
+    source = user_line()
+    distribution = make()
+    check_parameters(distribution, source, family)
+    return Distribution(family, distribution, source=source)
+
+

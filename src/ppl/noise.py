@@ -1,0 +1,229 @@
+"""The one primitive through which all randomness enters a derived program.
+
+`noise_p` draws a block of independent values of one *law* (a distribution whose parameters, if any,
+are operands that carry no derivative). Everything random in `ppl` is a deterministic, differentiable
+function of such blocks. A test can therefore replace the primitive by quadrature nodes or enumerated
+values and integrate an estimator over its own noise.
+
+Two batching rules give the semantics that the rest relies on:
+
+- a lane *token* that is mapped asks for independent draws in each lane, as one block from one key;
+- a `vmap` over anything else repeats the same draw, so that several evaluations of one program
+  (enumerated values, phantoms) share their randomness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+from numpyro.distributions.util import binomial
+
+from ppl.errors import PPLError
+
+
+@dataclass(frozen=True)
+class Law:
+    """A distribution of noise.
+
+    Attributes:
+        name: how it is shown.
+        sample: `(key, shape, dtype, *parameters) -> array` of that shape; parameters broadcast
+            against `shape`.
+        distribution: `(*parameters) -> numpyro distribution`, the same law for whoever integrates
+            over the noise; `None` if it has no such form.
+        identity: tells laws of one name apart. JAX caches what it lowers by the equality of parameters,
+            so two opaque laws that compared equal would draw from the first.
+    """
+
+    name: str
+    sample: Callable[..., jax.Array] = field(compare=False)
+    distribution: Callable[..., Any] | None = field(compare=False, default=None)
+    identity: Any = None  # what tells laws of one name apart
+
+
+NORMAL = Law(
+    "normal",
+    lambda key, shape, dtype: jax.random.normal(key, shape, dtype),
+    lambda: dist.Normal(0.0, 1.0),
+)
+UNIFORM = Law(
+    "uniform",
+    # The open interval: an exact zero has logarithm -inf, and `jax.random.uniform` returns one
+    # every 2**23 draws of a float32.
+    lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, minval=jnp.finfo(dtype).tiny),
+    lambda: dist.Uniform(0.0, 1.0),
+)
+LOG_GAMMA = Law(
+    "log_gamma",
+    lambda key, shape, dtype, concentration: jax.random.loggamma(key, concentration, shape, dtype),
+    lambda concentration: dist.TransformedDistribution(
+        dist.Gamma(concentration, 1.0), dist.transforms.ExpTransform().inv
+    ),
+)
+BERNOULLI = Law(
+    "bernoulli",
+    lambda key, shape, dtype, probs: jax.random.bernoulli(key, probs, shape).astype(dtype),
+    dist.Bernoulli,
+)
+CATEGORICAL = Law(
+    "categorical",
+    lambda key, shape, dtype, logits: jax.random.categorical(key, logits, shape=shape).astype(dtype),
+    lambda logits: dist.Categorical(logits=logits),
+)
+POISSON = Law(
+    "poisson",
+    lambda key, shape, dtype, rate: jax.random.poisson(key, rate, shape, dtype),
+    dist.Poisson,
+)
+GEOMETRIC = Law(
+    "geometric",
+    # JAX counts trials from 1, NumPyro failures from 0.
+    lambda key, shape, dtype, probs: jax.random.geometric(key, probs, shape, dtype) - 1,
+    dist.Geometric,
+)
+BINOMIAL = Law(
+    "binomial",
+    lambda key, shape, dtype, probs, count: binomial(key, probs, count, shape).astype(dtype),
+    lambda probs, count: dist.Binomial(total_count=count, probs=probs),
+)
+INTEGER = Law(
+    "integer",
+    lambda key, shape, dtype, low, high: jax.random.randint(key, shape, low, high + 1, dtype),
+    dist.DiscreteUniform,
+)
+
+
+def opaque(make: Callable[..., Any]) -> Law:
+    """The law of any NumPyro distribution, drawn by its own sampler."""
+    return Law(
+        "numpyro",
+        lambda key, shape, dtype, *leaves: make(*leaves).sample(key).astype(dtype),
+        make,
+        identity=make,
+    )
+
+
+noise_p = Primitive("noise")
+
+
+def _draw(key, token, *parameters, law: Law, shape, dtype, keys: int, lanes: int):
+    """`keys` leading axes of `key` and of each parameter, then `lanes` of one block."""
+    del token
+
+    def one(key, *parameters):
+        if law.name == "numpyro" and lanes:
+            # No broadcasting to rely on: a key for each lane.
+            count = 1
+            for size in shape[:lanes]:
+                count *= size
+            split = jax.random.split(key, count).reshape(shape[:lanes])
+            sample = lambda key, *leaves: law.sample(key, shape[lanes:], dtype, *leaves)
+            for _ in range(lanes):
+                sample = jax.vmap(sample)
+            return sample(split, *parameters)
+        return law.sample(key, shape, dtype, *parameters)
+
+    for _ in range(keys):
+        one = jax.vmap(one)
+    return one(key, *parameters)
+
+
+noise_p.def_impl(_draw)
+mlir.register_lowering(noise_p, mlir.lower_fun(_draw, multiple_results=False))
+
+
+@noise_p.def_abstract_eval
+def _abstract(key, token, *parameters, law, shape, dtype, keys, lanes):
+    return jax.core.ShapedArray((*key.shape[:keys], *shape), dtype)
+
+
+def _batch(axis_data, args, dims, *, law, shape, dtype, keys, lanes):
+    size = axis_data.size
+    key, token, *parameters = args
+    key_dim, token_dim, *parameter_dims = dims
+    if all(dim is None for dim in dims):
+        return noise_p.bind(*args, law=law, shape=shape, dtype=dtype, keys=keys, lanes=lanes), None
+
+    def at(x, dim, position):
+        if dim is None:
+            return jnp.broadcast_to(
+                jnp.expand_dims(x, position), (*x.shape[:position], size, *x.shape[position:])
+            )
+        return jnp.moveaxis(x, dim, position)
+
+    if key_dim is None and token_dim is not None:
+        # One block for all lanes, from one key.
+        parameters = [at(x, dim, keys) for x, dim in zip(parameters, parameter_dims, strict=True)]
+        token = jnp.moveaxis(token, token_dim, 0)
+        out = noise_p.bind(
+            key, token, *parameters, law=law, shape=(size, *shape), dtype=dtype, keys=keys, lanes=lanes + 1
+        )
+        return out, keys
+    if token_dim is not None:
+        token = jax.lax.index_in_dim(token, 0, token_dim, keepdims=False)
+    if key_dim is None and not any(dim is not None for dim in parameter_dims):
+        out = noise_p.bind(key, token, *parameters, law=law, shape=shape, dtype=dtype, keys=keys, lanes=lanes)
+        return out, None
+    operands = [at(x, dim, 0) for x, dim in zip([key, *parameters], [key_dim, *parameter_dims], strict=True)]
+    out = noise_p.bind(
+        operands[0], token, *operands[1:], law=law, shape=shape, dtype=dtype, keys=keys + 1, lanes=lanes
+    )
+    return out, 0
+
+
+batching.fancy_primitive_batchers[noise_p] = _batch
+
+
+class Noise:
+    """A source of noise for one random choice: a key, and the token of the lanes it is drawn in.
+
+    Successive draws are independent. Parameters of a law never carry a derivative.
+    """
+
+    def __init__(self, key: jax.Array, token: Any = False) -> None:
+        self._key, self._token, self._drawn = key, token, 0
+
+    def draw(self, law: Law, shape: tuple[int, ...], dtype: Any, *parameters: Any) -> jax.Array:
+        """Independent draws of `law`, of the given shape, from parameters that broadcast to it."""
+        key = self._key if self._drawn == 0 else jax.random.fold_in(self._key, self._drawn)
+        self._drawn += 1
+        parameters = tuple(jax.lax.stop_gradient(jnp.asarray(p)) for p in parameters)
+        if law.name != "numpyro":
+            event = 1 if law is CATEGORICAL else 0
+            parameters = tuple(
+                jnp.broadcast_to(p, (*shape, *p.shape[p.ndim - event :])) for p in parameters
+            )
+        return noise_p.bind(
+            key, jnp.asarray(self._token), *parameters, law=law, shape=tuple(shape), dtype=jnp.dtype(dtype),
+            keys=0, lanes=0,
+        )  # fmt: skip
+
+    def normal(self, shape: tuple[int, ...] = (), dtype: Any = float) -> jax.Array:
+        """Independent standard normal draws."""
+        return self.draw(NORMAL, shape, jax.dtypes.canonicalize_dtype(dtype))
+
+    def uniform(self, shape: tuple[int, ...] = (), dtype: Any = float) -> jax.Array:
+        """Independent draws from the open unit interval."""
+        return self.draw(UNIFORM, shape, jax.dtypes.canonicalize_dtype(dtype))
+
+
+def check_key(key: Any) -> jax.Array:
+    """The key itself, if it is a single typed one.
+
+    Raises:
+        PPLError: `key` is not a scalar made by `jax.random.key`.
+    """
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise PPLError(f"the first argument is a key made by jax.random.key(seed), got {key!r}")
+    if key.shape != ():
+        raise PPLError(
+            f"expected one key, got an array of keys of shape {key.shape}: use jax.vmap over it, or num_samples="
+        )
+    return key

@@ -1,0 +1,200 @@
+"""Generative functions: programs that make random choices at addresses."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from ppl.address import canonical
+from ppl.choices import Choices, merge
+from ppl.choose import Using, needs
+from ppl.compiled import compiled
+from ppl.errors import UnsupportedProgram
+from ppl.estimators.protocol import Estimator
+from ppl.estimators.registry import check_admitted
+from ppl.given import prepared
+from ppl.measure import Measure
+from ppl.noise import check_key
+from ppl.site import Site
+from ppl.trace import Trace
+from ppl.transforms.interpret import Here, walk
+from ppl.transforms.run import Run, rebind, to_trace
+from ppl.transforms.stage import Staged, split, stage
+
+
+class GenerativeFunction:
+    """What `@ppl.gen` makes: called with arguments, it gives a measure."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Program:
+        return Program(self.function, args, kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        # A decorated method binds like any other.
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<generative function {getattr(self.function, '__qualname__', self.function)}>"
+
+
+def gen(function: Callable[..., Any]) -> GenerativeFunction:
+    """Make a generative function of a Python function that makes random choices.
+
+    Inside, `family(...) @ "address"` is a random choice and `submodel(...) @ "address"` a nested
+    program. Everything else is plain JAX: `jax.vmap` makes independent copies of a choice, `jax.lax.scan`
+    a chain of them, `jax.lax.cond` and `switch` choose between them. Arrays and Python floats among the
+    arguments are traced; integers, Booleans, strings and functions stay what they are.
+
+    Example:
+        >>> import jax, ppl
+        >>> @ppl.gen
+        ... def coin():
+        ...     bias = ppl.beta(2.0, 2.0) @ "bias"
+        ...     return ppl.bernoulli(probs=bias) @ "heads"
+        >>> sorted(coin().simulate(jax.random.key(0)).choices)
+        ['bias', 'heads']
+    """
+    return GenerativeFunction(function)
+
+
+class Program(Measure):
+    """A generative function applied to its arguments."""
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+        layers: tuple[Using, ...] = (),
+    ) -> None:  # fmt: skip
+        self.function, self.args, self.kwargs, self.layers = function, args, kwargs, layers
+
+    def __repr__(self) -> str:
+        return f"{getattr(self.function, '__name__', 'program')}(...)"
+
+    def stage(self) -> Staged:
+        """The program as a jaxpr in which every random choice is one equation."""
+        return stage(self.function, split((self.args, self.kwargs), floats=True))
+
+    def __matmul__(self, address: str | tuple[str, ...]) -> Any:
+        staged = self.stage()
+        run = Run(self._bind(staged, canonical(address), True), scored=False, record=False)
+        return staged.returned(walk(staged.jaxpr, staged.arrays, run, Here(count={})).outputs)
+
+    def propose(self) -> Trace:
+        staged = self.stage()
+        return self._trace(staged, Run(self._bind(staged, (), False)), Here(count={}))[0]
+
+    def log_density(self, choices: Mapping[Any, Any]) -> jax.Array:
+        return compiled(_log_density, self, Choices(choices))
+
+    def simulate(self, key: jax.Array) -> Trace:
+        return compiled(_simulate, self, check_key(key))
+
+    def generate(self, key: jax.Array, observed: Mapping[Any, Any]) -> tuple[Trace, jax.Array]:
+        return compiled(_generate, self, check_key(key), Choices(observed))
+
+    def condition(self, observed: Mapping[Any, Any]) -> Conditioned:
+        return Conditioned(self, Choices(observed))
+
+    def using(self, estimators: Any) -> Program:
+        return Program(self.function, self.args, self.kwargs, (*self.layers, Using(estimators)))
+
+    def _bind(self, staged: Staged, prefix: tuple[str, ...], recorded: bool) -> Callable[..., Any]:
+        for layer in self.layers:
+            layer.check(list(staged.choices))
+
+        def reestimate(site: Site, made: Any) -> tuple[Any, dict[str, Any]]:
+            distribution, estimator = made
+            chosen = None
+            for layer in self.layers:
+                chosen = layer(site.address, site.family) or chosen
+            if chosen is None:
+                return estimator, {}
+            return _chosen(site, chosen, distribution)
+
+        return rebind(prefix, recorded, reestimate)
+
+    def _trace(self, staged: Staged, run: Run, here: Here) -> tuple[Trace, jax.Array]:
+        result = walk(staged.jaxpr, staged.arrays, run, here)
+        choices = {a: to_trace(staged.choices[a][0], value) for a, value in result.records.items()}
+        trace = Trace(
+            Choices(choices), result.totals["log_density"], staged.returned(result.outputs), self.args
+        )
+        return trace, result.totals["weight"]
+
+
+def _chosen(site: Site, estimator: Any, distribution: Any) -> tuple[Any, dict[str, Any]]:
+    if isinstance(estimator, Estimator):
+        estimator = estimator.prepare(site.support)
+    check_admitted(estimator, distribution, site.where)
+    phantoms, excess = needs(distribution, estimator)
+    return estimator, {"phantoms": phantoms, "excess": excess}
+
+
+def _log_density(program: Program, choices: Choices) -> jax.Array:
+    staged = program.stage()
+    feed = prepared(staged, choices, complete=True)
+    return walk(staged.jaxpr, staged.arrays, Run(record=False), Here(feed=feed, count={})).totals["log_density"]
+
+
+def _simulate(program: Program, key: jax.Array) -> Trace:
+    return program._trace(program.stage(), Run(), Here(key, count={}))[0]
+
+
+def _generate(program: Program, key: jax.Array, observed: Choices) -> tuple[Trace, jax.Array]:
+    staged = program.stage()
+    feed = prepared(staged, observed, complete=False)
+    return program._trace(staged, Run(), Here(key, feed=feed, count={}))
+
+
+class Conditioned(Measure):
+    """A program with some choices given: the unnormalized measure over the rest."""
+
+    def __init__(self, program: Measure, observed: Choices) -> None:
+        self.program, self.observed = program, observed
+
+    def __repr__(self) -> str:
+        return f"{self.program!r}.condition({{{', '.join(map(repr, self.observed))}}})"
+
+    def __matmul__(self, address: str | tuple[str, ...]) -> Any:
+        raise self._unnormalized("drawn")
+
+    def propose(self) -> Trace:
+        raise self._unnormalized("proposed from")
+
+    def simulate(self, key: jax.Array) -> Trace:
+        raise self._unnormalized("simulated")
+
+    def _unnormalized(self, what: str) -> UnsupportedProgram:
+        return UnsupportedProgram(
+            f"{self!r} is not normalized and cannot be {what}. Draw weighted traces by `generate`, or fit a "
+            "guide to it."
+        )
+
+    def log_density(self, choices: Mapping[Any, Any]) -> jax.Array:
+        return self.program.log_density(merge(self.observed, choices))
+
+    def generate(self, key: jax.Array, observed: Mapping[Any, Any] | None = None) -> tuple[Trace, jax.Array]:
+        return self.program.generate(key, merge(self.observed, observed or {}))
+
+    def condition(self, observed: Mapping[Any, Any]) -> Conditioned:
+        return Conditioned(self.program, merge(self.observed, observed))
+
+    def using(self, estimators: Any) -> Conditioned:
+        return Conditioned(self.program.using(estimators), self.observed)
+
+
+jax.tree_util.register_pytree_node(
+    Program,
+    lambda p: ((p.args, p.kwargs, p.layers), p.function),
+    lambda function, children: Program(function, *children),
+)
+jax.tree_util.register_pytree_node(
+    Conditioned,
+    lambda c: ((c.program, c.observed), None),
+    lambda _, children: Conditioned(*children),
+)

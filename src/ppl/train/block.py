@@ -1,0 +1,120 @@
+"""The compiled inner loop of training: a block of steps on the device.
+
+A block is a `while_loop` whose number of steps is an operand. XLA makes of it what it makes of a
+`scan`, but one compilation serves blocks of every length, and the loop ends at the first step that is
+not finite instead of going on with frozen parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ppl.train.minibatches import Cursor, next_rows, take
+from ppl.train.parameters import Layout
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a step computes: everything of a run that is not an array."""
+
+    objective: Any
+    optimizer: optax.GradientTransformation
+    layout: Layout
+    batch_size: int | None
+    num_samples: int
+    maximize: bool
+    capacity: int
+
+
+class State(NamedTuple):
+    """What one step hands to the next; its buffers are donated."""
+
+    trained: Any
+    optimizer_state: Any
+    cursor: Cursor | None
+
+
+class Loop(NamedTuple):
+    """The carry of a block: the state, how many steps are done, their values, and if all were finite."""
+
+    state: State
+    done: jax.Array
+    finite: jax.Array
+    values: jax.Array
+
+
+def value_and_grad(plan: Plan, key: jax.Array, trained: Any, fixed: Any, batch: tuple[Any, ...]) -> Any:
+    """The objective's value and its gradient, as a tree like `trained`."""
+    params = plan.layout.combine(trained, fixed)
+    value, grads = plan.objective.value_and_grad(key, params, *batch, num_samples=plan.num_samples)
+    return value, plan.layout.only_trained(grads)
+
+
+def is_finite(tree: Any) -> jax.Array:
+    """Whether every number of a tree is finite."""
+    return functools.reduce(jnp.logical_and, [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])
+
+
+def descend(plan: Plan, value: Any, grads: Any, state: State) -> tuple[Any, Any]:
+    """The parameters and the optimizer's state after one step: Optax descends, so ascent negates."""
+    if plan.maximize:
+        value, grads = -value, jax.tree.map(jnp.negative, grads)
+    # `value` is for the transformations that watch it, such as `optax.contrib.reduce_on_plateau`.
+    update: Any = optax.with_extra_args_support(plan.optimizer).update
+    updates, optimizer_state = update(grads, state.optimizer_state, state.trained, value=value)
+    return optax.apply_updates(state.trained, updates), optimizer_state
+
+
+def _step(plan: Plan, key: jax.Array, fixed: Any, data: Any, first: jax.Array, loop: Loop) -> Loop:
+    state = loop.state
+    batch, cursor = (() if data is None else (data,)), state.cursor
+    if cursor is not None and plan.batch_size is not None:
+        chosen, cursor = next_rows(key, cursor, plan.batch_size)
+        batch = (take(data, chosen),)
+    step_key = jax.random.fold_in(key, first + loop.done)
+    value, grads = value_and_grad(plan, step_key, state.trained, fixed, batch)
+    trained, optimizer_state = descend(plan, value, grads, state)
+    finite = is_finite((value, grads, trained))
+    # A bad step leaves parameters and optimizer as they were, bit for bit.
+    keep = lambda new, old: jnp.where(finite, new, old).astype(old.dtype)
+    trained = jax.tree.map(keep, trained, state.trained)
+    optimizer_state = jax.tree.map(keep, optimizer_state, state.optimizer_state)
+    values = loop.values.at[loop.done].set(value)
+    state = State(trained, optimizer_state, cursor)
+    return Loop(state, loop.done + finite.astype(jnp.uint32), finite, values)
+
+
+def _compile(plan: Plan) -> Callable[..., Loop]:
+    def block(state: State, key: Any, fixed: Any, data: Any, first: Any, count: Any, empty: Any) -> Loop:
+        start = Loop(state, jnp.uint32(0), jnp.bool_(True), empty)
+        return jax.lax.while_loop(
+            lambda loop: (loop.done < count) & loop.finite,
+            functools.partial(_step, plan, key, fixed, data, first),
+            start,
+        )
+
+    return jax.jit(block, donate_argnames="state")
+
+
+# Few, because an entry keeps the objective, and what it closes over, alive.
+_cached = functools.lru_cache(maxsize=8)(_compile)
+
+
+def compiled(plan: Plan) -> Callable[..., Loop]:
+    """`block(state, key, fixed, data, first, count, empty) -> Loop`, kept for the next run of the same plan.
+
+    `first` is the number of the first step, `count <= capacity` how many to take, and `empty` an array
+    of `capacity` values to be filled.
+    """
+    try:
+        hash(plan)
+    except TypeError:  # a constant leaf of the parameters, or the objective, cannot be hashed
+        return _compile(plan)
+    return _cached(plan)

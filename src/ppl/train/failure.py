@@ -1,0 +1,67 @@
+"""The error of a training step that is not finite: what went first, and how to see it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
+
+from ppl.errors import NonFiniteObjective
+from ppl.train.block import Plan, is_finite, value_and_grad
+
+
+def _not_finite(tree: Any) -> list[str]:
+    return [
+        f"params{keystr(path)} {list(np.shape(leaf))}"
+        for path, leaf in tree_leaves_with_path(tree)
+        if not bool(is_finite(leaf))
+    ]
+
+
+def _symptom(value: Any, grads: Any) -> str:
+    """What is wrong, the objective's own value first: a bad value makes every gradient bad."""
+    if not bool(is_finite(value)):
+        return f"the objective is {float(np.real(value))}"
+    if leaves := _not_finite(grads):
+        return f"the objective is {value:.6g}, but its gradient is not finite with respect to " + ", ".join(
+            leaves
+        )
+    return (
+        f"objective ({value:.6g}) and gradient are finite, but the optimizer's update is not: "
+        "its step size or its state has overflowed, or it divides by zero"
+    )
+
+
+def _choice(plan: Plan, key: jax.Array, params: Any, batch: tuple[Any, ...]) -> str:
+    """A sentence on the first choice whose log density is not finite."""
+    find = getattr(plan.objective, "first_nonfinite", None)
+    if find is None:
+        return ""
+    more = {} if plan.num_samples == 1 else {"num_samples": plan.num_samples}
+    found = find(key, params, *batch, **more)
+    if found is None:
+        return (
+            "Every choice has a finite log density: look at the objective's other terms and at derivatives.\n"
+        )
+    return f"First choice whose log density is not finite: {found}\n"
+
+
+def failure(
+    plan: Plan, step: int, key: jax.Array, trained: Any, fixed: Any, batch: tuple[Any, ...], result: Any
+) -> NonFiniteObjective:
+    """The error for a bad step, from the state before it. `key` is the key of the step."""
+    params = plan.layout.combine(trained, fixed)
+    value, grads = value_and_grad(plan, key, trained, fixed, batch)
+    arguments = "error.key, error.params" + (", error.batch" if batch else "")
+    if plan.num_samples != 1:
+        arguments += f", num_samples={plan.num_samples}"
+    error = NonFiniteObjective(
+        f"fit stopped at step {step}: {_symptom(value, grads)}.\n"
+        f"{_choice(plan, key, params, batch)}"
+        "Parameters and optimizer state are those from before the step (error.result).\n"
+        f"To replay the step: objective.value_and_grad({arguments})"
+    )
+    error.__dict__.update(step=step, key=key, params=params, batch=batch[0] if batch else None, result=result)
+    return error

@@ -1,0 +1,290 @@
+r"""Whether the derivatives of a staged program are unbiased, decided before anything runs.
+
+**The bias.** Let a value :math:`x_\theta` move with the parameters while its noise is held fixed,
+as a reparameterised choice does. Its pathwise derivative is right for what comes after where
+
+.. math:: \nabla_\theta\, E[f(x_\theta)] = E[\nabla_\theta f(x_\theta)],
+
+which holds for continuous, almost everywhere differentiable :math:`f` under the usual domination,
+and fails by a surface term where :math:`f` jumps at a place that :math:`x_\theta` crosses:
+:math:`\nabla_\theta P(x_\theta > 0) \ne 0`, yet almost every draw of the indicator has derivative
+zero. What counts is that the *value* depends on the parameters; `stop_gradient` does not help.
+
+**The analysis** is an abstract interpretation of the jaxpr. Of each variable it keeps whether it
+*moves*, the *continuous choices* it depends on, and the first *jump* that it passed through.
+
+- A pathwise choice moves if its parameters do. The value of a choice under any other estimator does
+  not: a score, weights or a sum over values account for its law, so jumps of it alone are right.
+- A discrete choice is an atom. It adds no noise, nor does it carry the noise of its parameters,
+  which act through its probabilities and so smoothly. A step function of values that do not both
+  move and vary is an atom too: what jumps at isolated parameters is differentiable almost everywhere.
+- A primitive with a jump makes one where its operands, together, move *and* vary: `x + theta > 0`
+  too where only `theta` moves. A jump stays with everything that depends on it: through selections,
+  branches, indices, loops, and the parameters of later choices.
+- The program is refused if a jump reaches one of its outputs.
+
+Comparisons inside library code known to be continuous, or inside `continuous`, make no jump
+(`ppl.transforms.vouched`), nor do tests with the same answer for almost every draw: `isnan`,
+`isfinite`, and comparisons with an end of the support that a value was drawn from.
+
+**Log densities with an edge** (uniform, exponential, ...) are continuous in what an expectation can
+see until they are exponentiated; :math:`\exp(-\infty) = 0` is a jump of finite height. Minus infinity
+selected by a predicate that crosses is therefore remembered, and becomes a jump in `exp` and its
+like, in `logsumexp` too. A draw scored by a density with the support that it was drawn from never
+leaves that support, so importance weights of ordinary guides pass.
+
+**What is not seen.** Poles (`1 / x`, `x / abs(x)`, `tan`), whose expectations mostly do not exist;
+saturated floating point; primitives of other packages that have jumps of their own; and that a
+product of jumps may cancel. `x == c` counts as a jump although a continuous `x` almost never equals
+`c`, because `relu(x) == 0` is one. Everything that moves in one array counts as moving.
+
+The condition is Theorem 1 of Lee, Yu, Yang, *Reparameterization Gradient for Non-differentiable
+Models* (2018), without its boundary term; discrete and score-function choices are as in Lew, Huot,
+Staton, Mansinghka, *ADEV: Sound Automatic Differentiation of Expected Values of Probabilistic
+Programs* (2023), which keeps the two apart by types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppl.errors import DiscontinuousReparameterization, EstimatorNotAdmitted, UnsupportedProgram
+from ppl.site import Site, sample_p
+from ppl.transforms import jax_internals as internals
+from ppl.transforms import jumps
+from ppl.transforms.jumps import Context
+from ppl.transforms.moving import Jump, Value, atom, chosen, constant, forget, union
+
+MovingSupport = Callable[[Any], Sequence[str]]
+"""The names of the parameters of a distribution that are ends of its support."""
+
+
+def check_continuity(
+    jaxpr: Any,
+    differentiated: Sequence[bool],
+    *,
+    reverse: bool,
+    moving_support: MovingSupport = lambda distribution: (),
+) -> None:
+    """Refuse a staged program of which a derivative would be silently biased, or could not be taken.
+
+    Args:
+        jaxpr: the staged program; its choices are `sample` equations.
+        differentiated: for each input, whether derivatives are taken with respect to it.
+        reverse: whether derivatives are taken in reverse mode.
+        moving_support: the names of the parameters of a distribution that are ends of its support.
+
+    Raises:
+        DiscontinuousReparameterization: a value that moves with the parameters and depends on a
+            continuous choice crosses a jump on its way to an output.
+        EstimatorNotAdmitted: a discrete choice is declared pathwise.
+        UnsupportedProgram: the support of a choice that is not pathwise moves; or, in reverse mode,
+            a derivative has to pass through a `while_loop`.
+
+    Example:
+        >>> import jax
+        >>> from ppl.transforms.continuity import check_continuity
+        >>> check_continuity(jax.make_jaxpr(lambda x: x > 0)(1.0), [True], reverse=True)  # no noise, no bias
+    """
+    floats = [jumps.is_float(variable) for variable in jaxpr.invars]
+    moving = [bool(d) and f for d, f in zip(differentiated, floats, strict=True)]
+    walk = _Walk(Context(), reverse, moving_support)
+    for value in _evaluate(jaxpr, [Value(moves=m, tangent=m) for m in moving], walk):
+        if value.jump is not None:
+            raise DiscontinuousReparameterization(_message(value.jump))
+
+
+def _message(jump: Jump) -> str:
+    sites = sorted({site.where for site in jump.sites})
+    choices = ("the choice " if len(sites) == 1 else "the choices ") + ", ".join(sites)
+    return (
+        f"a value that moves with the parameters, and depends on {choices}, reaches a jump: {jump.what} at "
+        f"{jump.line}. As the parameters move, the value crosses the jump; the pathwise derivative "
+        "of almost every draw does not see it, so the gradient would be biased. Ways out: give the choice a "
+        "gradient estimator that does not differentiate through its value and keep the parameters out of the "
+        "jump, with `.using(Reinforce())` or `.using(MeasureValued())`; make the jump smooth; or, if the "
+        "function that compares is continuous in fact, wrap it in `ppl.continuous(function)`."
+    )
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """What is asked of the walk, and where it stands."""
+
+    context: Context
+    reverse: bool
+    support: MovingSupport
+
+    @property
+    def line(self) -> str:
+        """The user's line."""
+        return self.context.line
+
+
+def _evaluate(jaxpr: Any, arguments: Sequence[Value], walk: _Walk) -> list[Value]:
+    environment: dict[Any, Value] = dict(zip(jaxpr.constvars, map(constant, jaxpr.consts), strict=True))
+    environment.update(zip(jaxpr.invars, arguments, strict=True))
+
+    def read(atom: Any) -> Value:
+        return constant(atom.val) if internals.is_literal(atom) else environment[atom]
+
+    for equation in jaxpr.eqns:
+        here = replace(walk, context=walk.context.at(equation))
+        results = _equation(equation, [read(v) for v in equation.invars], here)
+        for variable, value in zip(equation.outvars, results, strict=True):
+            tangent = value.tangent and jumps.is_float(variable)
+            environment[variable] = value if tangent == value.tangent else replace(value, tangent=tangent)
+    return [read(v) for v in jaxpr.outvars]
+
+
+def _equation(equation: Any, values: list[Value], walk: _Walk) -> list[Value]:
+    primitive = equation.primitive
+    if primitive is sample_p:
+        return [_choice(equation, values, walk)]
+    if primitive in _CONTROL:
+        return _CONTROL[primitive](equation, values, walk)
+    body = _called(equation)
+    if body is not None:
+        if primitive in internals.CUSTOM_DERIVATIVES:
+            # Its own derivative rule takes the place of the body's.
+            walk = replace(walk, reverse=False)
+        return _evaluate(body, values, walk)
+    return jumps.plain(equation, values, walk.context)
+
+
+def _called(equation: Any) -> Any:
+    """The jaxpr that an equation evaluates on its operands, if it is a call."""
+    if equation.primitive in internals.CALLS:
+        return equation.params[internals.CALLS[equation.primitive]]
+    inner = internals.nested(equation)
+    if len(inner) != 1 or equation.primitive.name in jumps.SMOOTH_WITH_JAXPR:
+        return None
+    body = inner[0]
+
+    def kinds(variables: Sequence[Any]) -> list[Any]:
+        return [(v.aval.shape, v.aval.dtype) for v in variables]
+
+    alike = kinds(body.invars) == kinds(equation.invars) and kinds(body.outvars) == kinds(equation.outvars)
+    return body if alike else None
+
+
+# --- choices --------------------------------------------------------------------------------------
+
+
+def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
+    site: Site = equation.params["site"]
+    leaves, mask = site.split(values)
+    # Abstract values in place of the arrays: attributes then say which operand is which.
+    distribution, estimator = jax.tree.unflatten(site.tree, leaves)
+    parameters = union([leaf for leaf in jax.tree.leaves(distribution) if isinstance(leaf, Value)])
+    whole = union([parameters] if mask is None else [parameters, mask])
+    discrete = not jnp.issubdtype(site.dtype, jnp.inexact)
+    if estimator.pathwise and discrete:
+        raise EstimatorNotAdmitted(
+            f"the choice {site.where} is discrete: its value cannot move with its parameters, and a pathwise "
+            "derivative would silently be zero. Use Enumerate(), MeasureValued() or Reinforce() instead."
+        )
+    if not estimator.pathwise:
+        shapes = site.split([jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars])[0]
+        _check_support(site, distribution, walk.support(jax.tree.unflatten(site.tree, shapes)[0]))
+    if discrete:
+        return atom([whole])
+    lower, upper, drawn = _support(distribution)
+    moves = estimator.pathwise and parameters.moves
+    return replace(
+        whole, moves=moves, tangent=moves and parameters.tangent, noise=whole.noise | {site},
+        bounds=(lower, upper), drawn=drawn,
+    )  # fmt: skip
+
+
+def _check_support(site: Site, distribution: Any, ends: Sequence[str]) -> None:
+    for name in ends:
+        leaves = jax.tree.leaves(getattr(distribution, name))
+        if any(isinstance(leaf, Value) and leaf.moves for leaf in leaves):
+            raise UnsupportedProgram(
+                f"the parameter {name!r} of the choice {site.where} sets an end of its support and moves "
+                "with the parameters of the program. Only a pathwise derivative sees an end move; a score or a "
+                "measure-valued derivative would be biased. Use `.using(Reparam())`, or draw from a fixed "
+                "support and scale the draw."
+            )
+
+
+def _support(distribution: Any) -> tuple[Any, Any, str]:
+    """The open interval that almost every draw lies in, and the class of a support without parameters."""
+    try:
+        support = distribution.support
+    except Exception:  # a distribution that computes with its arrays to know its support
+        return None, None, ""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+
+    def end(name: str) -> Any:
+        bound = getattr(support, name, None)
+        if isinstance(bound, Value):
+            return bound.origin
+        known = bound is not None and np.size(bound) == 1 and not isinstance(bound, jax.core.Tracer)
+        return float(np.reshape(bound, ())) if known else None
+
+    # A support with parameters of its own is not the same for all distributions that have its class.
+    return end("lower_bound"), end("upper_bound"), "" if vars(support) else type(support).__name__
+
+
+# --- control flow ---------------------------------------------------------------------------------
+
+
+def _conditional(equation: Any, values: list[Value], walk: _Walk) -> list[Value]:
+    index, *operands = values
+    branches = [_evaluate(branch, operands, walk) for branch in equation.params["branches"]]
+    return [chosen(index, cases) for cases in zip(*branches, strict=True)]
+
+
+def _settle(carry: list[Value], step: Callable[[list[Value]], list[Value]]) -> list[Value]:
+    """The least values that hold before every step of a loop."""
+    carry = [forget(value, bounds=True) for value in carry]
+    while True:
+        merged = [union(pair) for pair in zip(carry, step(carry), strict=True)]
+        if [v.known for v in merged] == [v.known for v in carry]:
+            return carry
+        carry = merged
+
+
+def _scan(equation: Any, values: list[Value], walk: _Walk) -> list[Value]:
+    scan = internals.scan_parts(equation.params, values)
+    xs = [forget(value) for value in scan.xs]
+
+    def step(carry: list[Value]) -> list[Value]:
+        return _evaluate(scan.body, [*scan.consts, *carry, *xs], walk)
+
+    carry = _settle(scan.carry, lambda carry: internals.scan_outputs(equation.params, step(carry))[0])
+    carried, stacked = internals.scan_outputs(equation.params, step(carry))
+    final = [union(pair) for pair in zip(carry, carried, strict=True)]
+    return [*final, *(forget(value) for value in stacked)]
+
+
+def _while(equation: Any, values: list[Value], walk: _Walk) -> list[Value]:
+    loop = internals.while_parts(equation.params, values)
+
+    def step(carry: list[Value]) -> list[Value]:
+        (again,) = _evaluate(loop.condition, [*loop.condition_consts, *carry], walk)
+        after = _evaluate(loop.body, [*loop.body_consts, *carry], walk)
+        return [chosen(again, [old, new]) for old, new in zip(carry, after, strict=True)]
+
+    carry = _settle(loop.carry, step)
+    floats = [jumps.is_float(variable) for variable in equation.outvars]
+    if walk.reverse and any(v.tangent and f for v, f in zip(carry, floats, strict=True)):
+        raise UnsupportedProgram(
+            f"the `while_loop` at {walk.line} carries a value that moves with the parameters, and "
+            "reverse-mode differentiation would have to run it backwards without knowing how many steps it "
+            "took. Use jax.lax.scan, or jax.lax.fori_loop with static bounds; or take the derivative in "
+            "forward mode with `Expectation.jvp`; or stop the gradient of what goes into the loop."
+        )
+    return carry
+
+
+_CONTROL = {internals.COND: _conditional, internals.SCAN: _scan, internals.WHILE: _while}

@@ -1,0 +1,141 @@
+"""Everything that depends on how JAX lays out its own equations, and nothing else.
+
+JAX promises neither the parameters of its control-flow primitives nor their batching rules. This is
+the only module that reads them; it is tested against the oldest and the newest JAX that `ppl`
+supports.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+from jax.extend import source_info_util
+from jax.extend.core import primitives as P
+
+Jaxpr = Any  # `ClosedJaxpr` and `Jaxpr` are one class since JAX 0.11
+
+
+class Scan(NamedTuple):
+    """The parts of a `scan` equation."""
+
+    body: Jaxpr
+    consts: list[Any]
+    carry: list[Any]
+    xs: list[Any]
+    length: int
+    reverse: bool
+    unroll: Any
+
+
+class While(NamedTuple):
+    """The parts of a `while` equation."""
+
+    condition: Jaxpr
+    condition_consts: list[Any]
+    body: Jaxpr
+    body_consts: list[Any]
+    carry: list[Any]
+
+
+def scan_parts(params: dict[str, Any], values: Sequence[Any]) -> Scan:
+    """The parts of a `scan` equation, with `values` in place of its operands."""
+    consts, carry, xs = (list(part) for part in params["ft_in"].update(list(values)).unpack())
+    return Scan(params["jaxpr"], consts, carry, xs, params["length"], params["reverse"], params["unroll"])
+
+
+def while_parts(params: dict[str, Any], values: Sequence[Any]) -> While:
+    """The parts of a `while` equation, with `values` in place of its operands."""
+    first = params["cond_nconsts"]
+    second = first + params["body_nconsts"]
+    return While(
+        params["cond_jaxpr"], list(values[:first]), params["body_jaxpr"], list(values[first:second]),
+        list(values[second:]),
+    )  # fmt: skip
+
+
+def scan_outputs(params: dict[str, Any], values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """What a `scan` body or equation returns, as `(carry, ys)`."""
+    carry = len(list(params["ft_in"].unpack()[1]))
+    return list(values[:carry]), list(values[carry:])
+
+
+CALLS: dict[Any, str] = {
+    P.jit_p: "jaxpr",
+    P.closed_call_p: "call_jaxpr",
+    P.call_p: "call_jaxpr",
+    P.custom_jvp_call_p: "call_jaxpr",
+    P.custom_vjp_call_p: "call_jaxpr",
+}
+"""Primitives that evaluate one jaxpr on their operands, and the parameter that holds it."""
+
+CUSTOM_DERIVATIVES = (P.custom_jvp_call_p, P.custom_vjp_call_p)
+SCAN, WHILE, COND, REMAT = P.scan_p, P.while_p, P.cond_p, P.remat_p
+
+
+def nested(equation: Any) -> list[Jaxpr]:
+    """The jaxprs that an equation holds."""
+    return list(core.jaxprs_in_params(equation.params))
+
+
+_HOLDS: weakref.WeakKeyDictionary[Any, dict[Any, bool]] = weakref.WeakKeyDictionary()
+
+
+def holds(jaxpr: Jaxpr, kinds: frozenset[Any]) -> bool:
+    """Whether an equation of one of these primitives occurs anywhere in the jaxpr."""
+    known = _HOLDS.setdefault(jaxpr, {})
+    if kinds not in known:
+        known[kinds] = any(
+            equation.primitive in kinds or any(holds(inner, kinds) for inner in nested(equation))
+            for equation in jaxpr.eqns
+        )
+    return known[kinds]
+
+
+def evaluate(jaxpr: Jaxpr, equations: Sequence[Any], environment: dict[Any, Any]) -> None:
+    """Evaluate a stretch of equations as it stands, reading and writing the environment."""
+    defined: set[Any] = set()
+    needed: dict[Any, None] = {}
+    for equation in equations:
+        needed.update((v, None) for v in equation.invars if isinstance(v, core.Var) and v not in defined)
+        defined.update(equation.outvars)
+    outvars = [v for equation in equations for v in equation.outvars if not isinstance(v, core.DropVar)]
+    stretch = jaxpr.replace(
+        constvars=[], consts=[], invars=list(needed), outvars=outvars, eqns=list(equations),
+        debug_info=jaxpr.debug_info.with_unknown_names(),
+    )  # fmt: skip
+    values = jax.core.eval_jaxpr(stretch, [], *(environment[v] for v in needed))
+    environment.update(zip(outvars, values, strict=True))
+
+
+@contextmanager
+def attributed_to(equation: Any) -> Iterator[None]:
+    """Equations made inside carry the source line of this one."""
+    with source_info_util.user_context(equation.source_info.traceback):
+        yield
+
+
+def remat(equation: Any, function: Any) -> Any:
+    """`function` under the checkpointing of a `remat` equation."""
+    return jax.checkpoint(
+        function, prevent_cse=equation.params["prevent_cse"], policy=equation.params["policy"]
+    )
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an operand of an equation is a constant written into it."""
+    return isinstance(atom, core.Literal)
+
+
+def without_consts(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Any]]:
+    """The same jaxpr with its constants as leading inputs, and the constants."""
+    inner = jaxpr.jaxpr
+    opened = inner.replace(
+        constvars=[], consts=[], invars=[*inner.constvars, *inner.invars],
+        debug_info=inner.debug_info.with_unknown_names(),
+    )  # fmt: skip
+    return opened, list(jaxpr.consts)

@@ -1,0 +1,45 @@
+"""What every test shares. It is imported before any test module, so JAX is configured here first."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+from hypothesis import settings
+
+# A stale cache must never decide a test.
+jax.config.update("jax_enable_compilation_cache", False)
+# The same examples in every run: a test that fails once fails again.
+settings.register_profile("ppl", deadline=None, derandomize=True, print_blob=True, database=None)
+settings.load_profile("ppl")
+
+
+@pytest.fixture(scope="session")
+def key() -> jax.Array:
+    """The key that tests start from; each derives its own with `jax.random.fold_in`."""
+    return jax.random.key(20250614)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def strict_ranks() -> Iterator[None]:
+    """Arrays of unequal rank do not broadcast. Not for all tests: NumPyro's own code relies on it."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _settings_restored() -> Iterator[None]:
+    """No test may leave JAX's precision changed for the next one in its process."""
+    before = jax.config.jax_enable_x64
+    yield
+    assert jax.config.jax_enable_x64 == before, "a test changed jax_enable_x64 and did not restore it"
