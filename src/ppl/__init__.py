@@ -1,12 +1,39 @@
-"""Programmable variational inference in JAX: objectives are programs, gradient estimators are derived."""
+"""Programmable variational inference in JAX.
 
+Models and variational families are generative functions, objectives are programs over their densities and
+expectations, and unbiased gradient estimators are derived from the program.
+"""
+
+from ppl import errors as errors
 from ppl import estimators as estimators
+from ppl import families as families
 from ppl.choices import Choices as Choices
-from ppl.errors import ChoiceDtypeError as ChoiceDtypeError
-from ppl.errors import ChoiceOutsideProgram as ChoiceOutsideProgram
+from ppl.errors import DiscontinuousReparameterization as DiscontinuousReparameterization
+from ppl.errors import PPLError as PPLError
+from ppl.errors import UnsupportedProgram as UnsupportedProgram
 from ppl.expectation import Expectation as Expectation
 from ppl.expectation import expect as expect
 from ppl.expectation import expectation as expectation
+from ppl.families import bernoulli as bernoulli
+from ppl.families import beta as beta
+from ppl.families import binomial as binomial
+from ppl.families import categorical as categorical
+from ppl.families import dirichlet as dirichlet
+from ppl.families import dist as dist
+from ppl.families import exponential as exponential
+from ppl.families import flip as flip
+from ppl.families import gamma as gamma
+from ppl.families import geometric as geometric
+from ppl.families import half_normal as half_normal
+from ppl.families import laplace as laplace
+from ppl.families import log_normal as log_normal
+from ppl.families import mixture as mixture
+from ppl.families import multivariate_normal as multivariate_normal
+from ppl.families import normal as normal
+from ppl.families import poisson as poisson
+from ppl.families import student_t as student_t
+from ppl.families import uniform as uniform
+from ppl.families import von_mises as von_mises
 from ppl.measure import Measure as Measure
 from ppl.objectives import elbo as elbo
 from ppl.objectives import forward_kl as forward_kl
@@ -15,4 +42,6 @@ from ppl.program import GenerativeFunction as GenerativeFunction
 from ppl.program import gen as gen
 from ppl.runtime_checks import checks as checks
 from ppl.trace import Trace as Trace
+from ppl.train.fit import FitResult as FitResult
+from ppl.train.fit import fit as fit
 from ppl.transforms.vouched import continuous as continuous

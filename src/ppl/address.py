@@ -9,8 +9,6 @@ import fnmatch
 import zlib
 from collections.abc import Iterable
 
-import jax
-
 Address = tuple[str, ...]
 
 
@@ -42,11 +40,36 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def fold(key: jax.Array, component: str) -> jax.Array:
-    """The key of one component of an address path.
+# What a key folds in is a number of 32 bits. Steps of a loop and decimal components lie below 2**30,
+# further draws of one choice above it, hashed components above 2**31: the three never meet.
+_STEPS, _HASHED = 1 << 30, 1 << 31
 
-    A component that is a decimal number folds in that number, which is also what a step of
-    `jax.lax.scan` folds in: the loop `normal(...) @ (str(t), "x")` draws what the scan draws.
+
+class Folds:
+    """The numbers that stand for address components, free of collisions within one run.
+
+    A component that is a decimal number stands for that number, which is also what a step of
+    `jax.lax.scan` folds in: the loop `normal(...) @ (str(t), "x")` draws what the scan draws. Any other
+    is hashed; of two components with the same hash the later one is hashed again.
     """
-    number = int(component) if component.isdecimal() else zlib.crc32(component.encode()) | 1 << 31
-    return jax.random.fold_in(key, number & 0xFFFFFFFF)
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+        self._taken: set[int] = set()
+
+    def number(self, component: str) -> int:
+        """The number of a component."""
+        if component.isdecimal() and int(component) < _STEPS:
+            return int(component)
+        if component not in self._known:
+            salted = component
+            while (number := zlib.crc32(salted.encode()) | _HASHED) in self._taken:
+                salted += "\0"
+            self._known[component] = number
+            self._taken.add(number)
+        return self._known[component]
+
+
+def further_draw(number: int) -> int:
+    """What the second and later draws of one choice fold into its key."""
+    return _STEPS + number

@@ -20,9 +20,7 @@ from ppl.site import Site, sample_p
 UNNAMED: Address = ("<draw>",)
 
 
-def choose(
-    family: str, distribution: Any, estimator: Any, address: Address | None, source: str
-) -> Any:
+def choose(family: str, distribution: Any, estimator: Any, address: Address | None, source: str) -> Any:
     """Make one random choice; `address` is `None` for one that is not recorded."""
     support = support_values(distribution)
     estimator = default_estimator(distribution) if estimator is None else estimator

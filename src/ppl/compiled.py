@@ -7,7 +7,10 @@ from functools import partial
 from typing import Any
 
 import jax
+from jax.experimental import checkify
 
+from ppl.errors import ParameterError
+from ppl.runtime_checks import checking
 from ppl.transforms.stage import Arguments, split
 
 
@@ -45,8 +48,20 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Any:
     parts = split(arguments, floats=True)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in parts.arrays):
         return function(*arguments)
+    if checking():
+        return _checked(function, parts)
     try:
         call = _Call(function, parts)
     except TypeError:
         return function(*arguments)
     return _run(call, parts.arrays)
+
+
+def _checked(function: Callable[..., Any], parts: Arguments) -> Any:
+    """The call with the checks of parameters that it holds, which raise here."""
+    checked = checkify.checkify(lambda arrays: function(*parts.rebuild(arrays)), errors=checkify.user_checks)
+    error, result = jax.jit(checked)(parts.arrays)
+    message = error.get()
+    if message is not None:
+        raise ParameterError(message.removesuffix(" (`check` failed)"))
+    return result

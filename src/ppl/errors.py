@@ -4,6 +4,8 @@ A message names what was being done, the address and the user's source line, wha
 what was found, and the way out.
 """
 
+from typing import Any
+
 
 class PPLError(Exception):
     """Base class of all errors raised by `ppl`."""
@@ -58,4 +60,18 @@ class ParameterError(PPLError):
 
 
 class NonFiniteObjective(PPLError):
-    """Training met a value or a gradient that is not finite."""
+    """Training met a value or a gradient that is not finite.
+
+    Attributes:
+        step: the number of the step.
+        key: replays it: `objective.value_and_grad(error.key, error.params, error.batch)`.
+        params: the parameters before the step.
+        batch: its batch, or `None` without data.
+        result: the `ppl.FitResult` of the run until then.
+    """
+
+    step: int
+    key: Any
+    params: Any
+    batch: Any
+    result: Any

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ppl.compiled import compiled
+from ppl.distributions.density import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
 from ppl.noise import check_key
@@ -95,7 +96,9 @@ class Expectation:
         """
         check_key(key)
         staged = self._stage(args)
-        check_continuity(staged.jaxpr, [_is_float(x) for x in staged.arrays], reverse=False)
+        check_continuity(
+            staged.jaxpr, [_is_float(x) for x in staged.arrays], reverse=False, moving_support=moving_support
+        )
         return _average(staged, key, num_samples, order=2)
 
     def exact(self, *args: Any) -> jax.Array:
@@ -106,10 +109,10 @@ class Expectation:
         """
         return compiled(_Exact(self), args)
 
-    def first_nonfinite(self, key: jax.Array, *args: Any) -> str | None:
-        """Which choice's log density is the first that is not finite in the run of `key`, in words."""
+    def first_nonfinite(self, key: jax.Array, *args: Any, num_samples: int = 1) -> str | None:
+        """The first draw or log density that is not finite in the runs of `key`, in words."""
         staged = self._stage(args)
-        return first_nonfinite(staged.jaxpr, staged.arrays, check_key(key))
+        return first_nonfinite(staged.jaxpr, staged.arrays, check_key(key), num_samples)
 
     def _stage(self, args: tuple[Any, ...]) -> Staged:
         return self._check_scalar(stage(self.function, split((args, {}), floats=True)))
@@ -217,8 +220,12 @@ class _ValueAndGrad(_Method):
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         wanted = {number % len(args) for number in numbers if -len(args) <= number < len(args)}
         if len(wanted) != len(numbers):
-            raise TypeError(f"argnums={argnums} does not name arguments of {self.of!r}, which got {len(args)}")
-        marked = [jax.tree.map(lambda _, i=i: i in wanted, split(arg, floats=True)) for i, arg in enumerate(args)]
+            raise TypeError(
+                f"argnums={argnums} does not name arguments of {self.of!r}, which got {len(args)}"
+            )
+        marked = [
+            jax.tree.map(lambda _, i=i: i in wanted, split(arg, floats=True)) for i, arg in enumerate(args)
+        ]
         parts = split((args, {}), floats=True)
         flags = [flag for mark in marked for flag in mark.arrays]
         moving = [flag and _is_float(x) for flag, x in zip(flags, parts.arrays, strict=True)]
@@ -243,7 +250,7 @@ def _objective(
 ) -> Callable[[list[Any]], jax.Array]:
     """The surrogate, good for one derivative, as a function of the arrays that move."""
     staged = of._check_scalar(stage(of.function, parts))
-    check_continuity(staged.jaxpr, moving, reverse=reverse)
+    check_continuity(staged.jaxpr, moving, reverse=reverse, moving_support=moving_support)
     plan(staged.jaxpr)
 
     def function(floats: list[Any]) -> jax.Array:

@@ -66,5 +66,7 @@ def prepared(staged: Staged, given: Mapping[Any, Any], *, complete: bool) -> dic
     for address, value in leaves.items():
         item = staged.choices[address][0]
         shape = tuple(length or 0 for length in trace_shape(item))
-        feed[address] = from_trace(item, coerced(value, shape, item.site.dtype, f"the choice {item.site.where}"))
+        feed[address] = from_trace(
+            item, coerced(value, shape, item.site.dtype, f"the choice {item.site.where}")
+        )
     return feed

@@ -35,7 +35,9 @@ expect_p.def_impl(_outside)
 mlir.register_lowering(expect_p, lambda ctx, *operands, source, **params: _outside(source=source))
 
 
-def _batch(axis_data: Any, operands: Any, dims: Any, *, jaxpr: Any, lanes: Any, mapped: Any, source: str) -> Any:
+def _batch(
+    axis_data: Any, operands: Any, dims: Any, *, jaxpr: Any, lanes: Any, mapped: Any, source: str
+) -> Any:
     operands = [x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(operands, dims, strict=True)]
     mapped = tuple((d is not None, *rest) for d, rest in zip(dims, mapped, strict=True))
     lanes = (axis_data.size, *lanes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, override
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +91,7 @@ class Distribution(Measure):
     def __repr__(self) -> str:
         return f"{self.family}(...)"
 
+    @override
     def __matmul__(self, address: str | tuple[str, ...]) -> Any:
         name = canonical(address)
         if not name:
@@ -98,25 +99,30 @@ class Distribution(Measure):
         check_at_run_time(self.numpyro, self.family, user_line())
         return choose(self.family, self.numpyro, self.estimator, name, user_line())
 
+    @override
     def propose(self) -> Trace:
         check_at_run_time(self.numpyro, self.family, user_line())
         value = choose(self.family, self.numpyro, self.estimator, None, user_line())
         return Trace(value, jnp.sum(log_density(self.numpyro, value)), value)
 
+    @override
     def log_density(self, choices: Any) -> jax.Array:
         shape = (*self.numpyro.batch_shape, *self.numpyro.event_shape)
         aval = jax.eval_shape(lambda: draw(self.numpyro, Noise(jax.random.key(0))))
         value = coerced(choices, shape, aval.dtype, f"the value of {self.family} ({self.source})")
         return compiled(_score, self, value)
 
+    @override
     def simulate(self, key: jax.Array) -> Trace:
         return compiled(_simulate, self, check_key(key))
 
+    @override
     def generate(self, key: jax.Array, observed: Any) -> tuple[Trace, jax.Array]:
         check_key(key)
         score = self.log_density(observed)
         return Trace(jnp.asarray(observed), score, jnp.asarray(observed)), score
 
+    @override
     def using(self, estimators: Any) -> Distribution:
         check_admitted(estimators, self.numpyro, f"{self.family} ({user_line()})")
         return Distribution(self.family, self.numpyro, estimators, self.source)
@@ -148,5 +154,3 @@ def distribution_measure(family: str, make: Callable[[], Any]) -> Distribution:
     distribution = make()
     check_parameters(distribution, source, family)
     return Distribution(family, distribution, source=source)
-
-

@@ -25,6 +25,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from numpyro.distributions.util import binomial
 
+from ppl.address import further_draw
 from ppl.errors import PPLError
 
 
@@ -192,14 +193,12 @@ class Noise:
 
     def draw(self, law: Law, shape: tuple[int, ...], dtype: Any, *parameters: Any) -> jax.Array:
         """Independent draws of `law`, of the given shape, from parameters that broadcast to it."""
-        key = self._key if self._drawn == 0 else jax.random.fold_in(self._key, self._drawn)
+        key = self._key if self._drawn == 0 else jax.random.fold_in(self._key, further_draw(self._drawn))
         self._drawn += 1
         parameters = tuple(jax.lax.stop_gradient(jnp.asarray(p)) for p in parameters)
         if law.name != "numpyro":
             event = 1 if law is CATEGORICAL else 0
-            parameters = tuple(
-                jnp.broadcast_to(p, (*shape, *p.shape[p.ndim - event :])) for p in parameters
-            )
+            parameters = tuple(jnp.broadcast_to(p, (*shape, *p.shape[p.ndim - event :])) for p in parameters)
         return noise_p.bind(
             key, jnp.asarray(self._token), *parameters, law=law, shape=tuple(shape), dtype=jnp.dtype(dtype),
             keys=0, lanes=0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, override
 
 import jax
 
@@ -20,9 +20,9 @@ from ppl.measure import Measure
 from ppl.noise import check_key
 from ppl.site import Site
 from ppl.trace import Trace
-from ppl.transforms.interpret import Here, walk
+from ppl.transforms.interpret import Here, start, walk
 from ppl.transforms.run import Run, rebind, to_trace
-from ppl.transforms.stage import Staged, split, stage
+from ppl.transforms.stage import Staged, check_recordable, split, stage
 
 
 class GenerativeFunction:
@@ -77,29 +77,36 @@ class Program(Measure):
 
     def stage(self) -> Staged:
         """The program as a jaxpr in which every random choice is one equation."""
-        return stage(self.function, split((self.args, self.kwargs), floats=True))
+        return check_recordable(stage(self.function, split((self.args, self.kwargs), floats=True)))
 
+    @override
     def __matmul__(self, address: str | tuple[str, ...]) -> Any:
         staged = self.stage()
         run = Run(self._bind(staged, canonical(address), True), scored=False, record=False)
-        return staged.returned(walk(staged.jaxpr, staged.arrays, run, Here(count={})).outputs)
+        return staged.returned(walk(staged.jaxpr, staged.arrays, run, start()).outputs)
 
+    @override
     def propose(self) -> Trace:
         staged = self.stage()
-        return self._trace(staged, Run(self._bind(staged, (), False)), Here(count={}))[0]
+        return self._trace(staged, Run(self._bind(staged, (), False)), start())[0]
 
+    @override
     def log_density(self, choices: Mapping[Any, Any]) -> jax.Array:
         return compiled(_log_density, self, Choices(choices))
 
+    @override
     def simulate(self, key: jax.Array) -> Trace:
         return compiled(_simulate, self, check_key(key))
 
+    @override
     def generate(self, key: jax.Array, observed: Mapping[Any, Any]) -> tuple[Trace, jax.Array]:
         return compiled(_generate, self, check_key(key), Choices(observed))
 
+    @override
     def condition(self, observed: Mapping[Any, Any]) -> Conditioned:
         return Conditioned(self, Choices(observed))
 
+    @override
     def using(self, estimators: Any) -> Program:
         return Program(self.function, self.args, self.kwargs, (*self.layers, Using(estimators)))
 
@@ -138,17 +145,17 @@ def _chosen(site: Site, estimator: Any, distribution: Any) -> tuple[Any, dict[st
 def _log_density(program: Program, choices: Choices) -> jax.Array:
     staged = program.stage()
     feed = prepared(staged, choices, complete=True)
-    return walk(staged.jaxpr, staged.arrays, Run(record=False), Here(feed=feed, count={})).totals["log_density"]
+    return walk(staged.jaxpr, staged.arrays, Run(record=False), start(feed=feed)).totals["log_density"]
 
 
 def _simulate(program: Program, key: jax.Array) -> Trace:
-    return program._trace(program.stage(), Run(), Here(key, count={}))[0]
+    return program._trace(program.stage(), Run(), start(key))[0]
 
 
 def _generate(program: Program, key: jax.Array, observed: Choices) -> tuple[Trace, jax.Array]:
     staged = program.stage()
     feed = prepared(staged, observed, complete=False)
-    return program._trace(staged, Run(), Here(key, feed=feed, count={}))
+    return program._trace(staged, Run(), start(key, feed=feed))
 
 
 class Conditioned(Measure):
@@ -160,12 +167,15 @@ class Conditioned(Measure):
     def __repr__(self) -> str:
         return f"{self.program!r}.condition({{{', '.join(map(repr, self.observed))}}})"
 
+    @override
     def __matmul__(self, address: str | tuple[str, ...]) -> Any:
         raise self._unnormalized("drawn")
 
+    @override
     def propose(self) -> Trace:
         raise self._unnormalized("proposed from")
 
+    @override
     def simulate(self, key: jax.Array) -> Trace:
         raise self._unnormalized("simulated")
 
@@ -175,15 +185,19 @@ class Conditioned(Measure):
             "guide to it."
         )
 
+    @override
     def log_density(self, choices: Mapping[Any, Any]) -> jax.Array:
         return self.program.log_density(merge(self.observed, choices))
 
+    @override
     def generate(self, key: jax.Array, observed: Mapping[Any, Any] | None = None) -> tuple[Trace, jax.Array]:
         return self.program.generate(key, merge(self.observed, observed or {}))
 
+    @override
     def condition(self, observed: Mapping[Any, Any]) -> Conditioned:
         return Conditioned(self.program, merge(self.observed, observed))
 
+    @override
     def using(self, estimators: Any) -> Conditioned:
         return Conditioned(self.program.using(estimators), self.observed)
 

@@ -52,5 +52,6 @@ def check_at_run_time(distribution: Any, family: str, line: str) -> None:
     if checking():
         for name, constraint, holds in parameter_predicates(distribution):
             checkify.check(
-                jnp.all(holds), f"{family}: the parameter {name} is outside its domain ({constraint}), at {line}"
+                jnp.all(holds),
+                f"{family}: the parameter {name} is outside its domain ({constraint}), at {line}",
             )

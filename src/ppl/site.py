@@ -165,7 +165,9 @@ def _differentiated(primals: Any, tangents: Any, *, site: Site) -> Any:
 ad.primitive_jvps[sample_p] = _differentiated
 
 
-def add_mask(site: Site, operands: Sequence[Any], mask: Any, branch: tuple[int, int] | None) -> tuple[Site, list[Any]]:
+def add_mask(
+    site: Site, operands: Sequence[Any], mask: Any, branch: tuple[int, int] | None
+) -> tuple[Site, list[Any]]:
     """The choice made only where `mask` holds too; `mask` carries none of the site's lanes."""
     leaves, old = site.split(operands)
     mapped = site.mapped or ((),) * len(operands)

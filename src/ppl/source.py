@@ -13,14 +13,17 @@ def _library_roots() -> tuple[str, ...]:
     import numpyro
 
     roots = [os.path.dirname(os.path.abspath(module.__file__ or "")) + os.sep for module in (jax, numpyro)]
-    return (_HERE, *roots)
+    # `functools` and `contextlib` stand between a library's own functions.
+    standard = [os.path.dirname(os.__file__) + os.sep + name for name in ("functools.py", "contextlib.py")]
+    return (_HERE, *roots, *standard)
 
 
 _ROOTS = _library_roots()
 
 
-def _is_user(file: str) -> bool:
-    return not file.startswith(_ROOTS) and not file.startswith("<")
+def is_user(file: str) -> bool:
+    """Whether a file is the user's: neither of a library below, nor of Python itself."""
+    return not file.startswith(_ROOTS) and not file.startswith("<frozen")
 
 
 def _line(file: str, line: int, function: str) -> str:
@@ -31,7 +34,7 @@ def user_line() -> str:
     """`file:line (function)` of the innermost frame that is neither `ppl`, JAX nor NumPyro."""
     frame = sys._getframe(1)
     while frame is not None:
-        if _is_user(frame.f_code.co_filename):
+        if is_user(frame.f_code.co_filename):
             return _line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
         frame = frame.f_back
     return "<unknown line>"
@@ -46,6 +49,6 @@ def frames(equation: Any) -> Iterable[Any]:
 def equation_line(equation: Any) -> str:
     """The user's line that made a jaxpr equation."""
     for frame in frames(equation):
-        if _is_user(frame.file_name):
+        if is_user(frame.file_name):
             return _line(frame.file_name, frame.line_num, frame.function_name)
     return "<unknown line>"

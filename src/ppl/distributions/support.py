@@ -23,12 +23,32 @@ def base_constraint(support: Any) -> Any:
     return support
 
 
+@singledispatch
+def support_of(distribution: Any) -> Any:
+    """The constraint on a value, or `None` if NumPyro does not say."""
+    return distribution.support
+
+
+@support_of.register(dist.Independent)
+def _(distribution: Any) -> Any:
+    return constraints.independent(support_of(distribution.base_dist), distribution.reinterpreted_batch_ndims)
+
+
+@support_of.register(dist.Levy)
+def _(distribution: Any) -> Any:
+    return constraints.greater_than(distribution.loc)  # NumPyro's own is lost when the pytree is rebuilt
+
+
 def is_whole_space(distribution: Any) -> bool:
     """Whether every real value of the right shape is in the support."""
+    if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
+        return is_whole_space(distribution.base_dist)
     transformed = isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution)
     if transformed and not is_whole_space(distribution.base_dist):
         return False  # `AffineTransform` calls its range the real line whatever its domain
-    return isinstance(base_constraint(distribution.support), type(constraints.real))
+    if support_of(distribution) is None:
+        return True
+    return isinstance(base_constraint(support_of(distribution)), type(constraints.real))
 
 
 def states_support(distribution: Any) -> bool:
@@ -39,7 +59,7 @@ def states_support(distribution: Any) -> bool:
 @singledispatch
 def inside(distribution: Any, value: Any) -> Any:
     """Whether each event of `value` lies in the support; shape of the batch, broadcast with `value`'s."""
-    return member(distribution.support, value, distribution.event_dim)
+    return member(support_of(distribution), value, distribution.event_dim)
 
 
 def member(support: Any, value: Any, event_dim: int) -> Any:
@@ -63,16 +83,27 @@ def _on_simplex(value: Any) -> Any:
     return jnp.all(value >= 0, axis=-1) & (jnp.abs(jnp.sum(value, axis=-1) - 1) < max(1e-6, rounding))
 
 
+@inside.register(dist.ExpandedDistribution)
+def _(distribution: Any, value: Any) -> Any:
+    return inside(distribution.base_dist, value)
+
+
+@inside.register(dist.Independent)
+def _(distribution: Any, value: Any) -> Any:
+    entries = jnp.asarray(inside(distribution.base_dist, value))
+    return jnp.all(entries, axis=tuple(range(-distribution.reinterpreted_batch_ndims, 0)))
+
+
 @inside.register(dist.TransformedDistribution)
 def _(distribution: Any, value: Any) -> Any:
-    held = member(distribution.support, value, distribution.event_dim)
+    held = member(support_of(distribution), value, distribution.event_dim)
     base = distribution.base_dist
     if states_support(distribution) or is_whole_space(base):
         return held
     # The last transform's codomain may be wider than the range: an affine map of a half line.
     safe = value
-    if not isinstance(base_constraint(distribution.support), type(constraints.real)):
-        feasible = jnp.broadcast_to(distribution.support.feasible_like(value), jnp.shape(value))
+    if not isinstance(base_constraint(support_of(distribution)), type(constraints.real)):
+        feasible = jnp.broadcast_to(support_of(distribution).feasible_like(value), jnp.shape(value))
         safe = jnp.where(_over_event(held, distribution.event_dim), value, feasible)
     for transform in reversed(distribution.transforms):
         safe = transform.inv(safe)
@@ -212,7 +243,7 @@ def _moving(distribution: Any) -> tuple[str, ...]:
 
 def _named_ends(distribution: Any) -> tuple[str, ...]:
     """By NumPyro's naming: `low` and `high` are ends; otherwise every location and scale may be one."""
-    if not jax.tree.leaves(base_constraint(distribution.support)):
+    if not jax.tree.leaves(base_constraint(support_of(distribution))):
         return ()
     ends = ("low", "high", "loc", "scale")
     known = tuple(name for name in ends if name in distribution.arg_constraints)

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.lax import stop_gradient
-from jax.scipy.special import betaln
+from jax.scipy.special import gammaln
 
 from ppl.distributions.flip import Flip
 from ppl.noise import CATEGORICAL, GEOMETRIC, LOG_GAMMA, Noise
@@ -189,7 +189,8 @@ def _gamma(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
     half = 0.5 * noise.normal(value.shape, _wide(value)) ** 2  # Gamma(1/2)
     log_lost = jnp.log(jnp.maximum(half, jnp.finfo(half.dtype).tiny))
     log_total = jnp.logaddexp(log_kept, log_lost)
-    weight = stop_gradient(jnp.exp(betaln(a, 0.5) - 0.5 * (log_lost - log_total)))
+    log_beta = gammaln(a) + gammaln(0.5) - gammaln(a + 0.5)
+    weight = stop_gradient(jnp.exp(log_beta - 0.5 * (log_lost - log_total)))
     shorter = value * jnp.exp(log_kept - log_total)
     return _collect(value, [(longer, -_step(b) * stop_gradient(a / b)), (shorter, -_step(a) * weight)])
 

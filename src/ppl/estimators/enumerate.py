@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import jax
 import jax.numpy as jnp
@@ -45,14 +45,17 @@ class Enumerate(Estimator):
     support: Any = field(default=None, repr=False)
     joint: ClassVar[bool] = True
 
+    @override
     def admits(self, distribution: Any) -> bool:
         """Families whose support is finite and known when the program is staged."""
         return self.support is not None or support_values(distribution) is not None
 
+    @override
     def prepare(self, support: Any) -> Estimator:
         """Keep the support: its bounds may be parameters, which are concrete only where they are made."""
         return self if self.support is not None else replace(self, support=support)
 
+    @override
     def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
         """The draw, and every other value as a phantom.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, override
 
 import jax
 import jax.numpy as jnp
@@ -42,11 +42,12 @@ class MeasureValued(Estimator):
         Mohamed, Rosca, Figurnov, Mnih, "Monte Carlo gradient estimation in machine learning", 2020.
     """
 
-
+    @override
     def admits(self, distribution: Any) -> bool:
         """Families with a decomposition in `ppl.distributions.weak_derivatives`."""
         return has_weak_derivative(distribution)
 
+    @override
     def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
         """The draw, its phantoms, and the score of what the decomposition leaves out."""
         fixed = jax.tree.map(jax.lax.stop_gradient, distribution)

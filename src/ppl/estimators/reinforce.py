@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, override
 
 import jax
 
@@ -44,10 +44,12 @@ class Reinforce(Estimator):
 
     baseline: Any = None
 
+    @override
     def admits(self, distribution: Any) -> bool:
         """Every family."""
         return True
 
+    @override
     def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
         """The draw and its score; the control `b (1 - m)` has expectation zero at every parameter."""
         value = jax.lax.stop_gradient(draw(jax.tree.map(jax.lax.stop_gradient, distribution), noise))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, override
 
 import jax
 
@@ -41,10 +41,12 @@ class Reparam(Estimator):
 
     pathwise: ClassVar[bool] = True
 
+    @override
     def admits(self, distribution: Any) -> bool:
         """Families with a differentiable draw."""
         return is_reparameterized(distribution)
 
+    @override
     def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
         """The draw, differentiable in the parameters."""
         return Contribution(draw(distribution, noise))

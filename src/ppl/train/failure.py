@@ -20,32 +20,30 @@ def _not_finite(tree: Any) -> list[str]:
     ]
 
 
-def _symptom(value: Any, grads: Any) -> str:
-    """What is wrong, the objective's own value first: a bad value makes every gradient bad."""
-    if not bool(is_finite(value)):
-        return f"the objective is {float(np.real(value))}"
-    if leaves := _not_finite(grads):
-        return f"the objective is {value:.6g}, but its gradient is not finite with respect to " + ", ".join(
-            leaves
+def _symptom(trained: Any, value: Any, grads: Any) -> str:
+    """What is wrong, the earliest cause first: bad parameters make a bad value, that makes a bad gradient."""
+    if leaves := _not_finite(trained):
+        return (
+            f"{', '.join(leaves)} became not finite in an update from finite gradients: "
+            "lower the optimizer's step size, or clip its updates"
         )
-    return (
-        f"objective ({value:.6g}) and gradient are finite, but the optimizer's update is not: "
-        "its step size or its state has overflowed, or it divides by zero"
-    )
+    if not bool(is_finite(value)):
+        return f"the objective is {float(value)}"
+    leaves = ", ".join(_not_finite(grads))
+    return f"the objective is {value:.6g}, but its gradient is not finite with respect to {leaves}"
 
 
 def _choice(plan: Plan, key: jax.Array, params: Any, batch: tuple[Any, ...]) -> str:
-    """A sentence on the first choice whose log density is not finite."""
+    """A sentence on the first draw or log density that is not finite."""
     find = getattr(plan.objective, "first_nonfinite", None)
     if find is None:
         return ""
-    more = {} if plan.num_samples == 1 else {"num_samples": plan.num_samples}
-    found = find(key, params, *batch, **more)
+    found = find(key, params, *batch, num_samples=plan.num_samples)
     if found is None:
         return (
-            "Every choice has a finite log density: look at the objective's other terms and at derivatives.\n"
+            "Every draw and log density is finite: look at the objective's other terms and at derivatives.\n"
         )
-    return f"First choice whose log density is not finite: {found}\n"
+    return f"First: {found}.\n"
 
 
 def failure(
@@ -58,10 +56,11 @@ def failure(
     if plan.num_samples != 1:
         arguments += f", num_samples={plan.num_samples}"
     error = NonFiniteObjective(
-        f"fit stopped at step {step}: {_symptom(value, grads)}.\n"
+        f"fit stopped at step {step}: {_symptom(trained, value, grads)}.\n"
         f"{_choice(plan, key, params, batch)}"
         "Parameters and optimizer state are those from before the step (error.result).\n"
         f"To replay the step: objective.value_and_grad({arguments})"
     )
-    error.__dict__.update(step=step, key=key, params=params, batch=batch[0] if batch else None, result=result)
+    error.step, error.key, error.params, error.result = step, key, params, result
+    error.batch = batch[0] if batch else None
     return error

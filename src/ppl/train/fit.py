@@ -141,11 +141,11 @@ def _blocks(run: _Run, trained: Any, optimizer_state: Any, pace: Pace, progress:
         while done < run.steps:
             count = min(pace.count, run.steps - done)
             first = jnp.uint32(run.start + done)
-            loop = block(state, key, run.fixed, run.data, first, jnp.uint32(count), empty)
+            loop, intact = block(state, key, run.fixed, run.data, first, jnp.uint32(count), empty)
             state, taken = loop.state, int(loop.done)
             history[done : done + taken] = np.asarray(loop.values)[:taken]
             done += taken
-            if taken < count:
+            if taken < count or not intact:
                 raise _stopped(run, state, history[:done])
             pace.block_done()
             report(summarize(done, run.steps, history[done - taken : done]))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, override
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jax.interpreters import batching
 from ppl.errors import UnsupportedProgram
 from ppl.site import Site, add_mask, sample_p
 from ppl.transforms import jax_internals as internals
-from ppl.transforms.interpret import CHOICES, Here, Name, Outcome, Rule, walk
+from ppl.transforms.interpret import CHOICES, Here, Name, Outcome, Rule, start, walk
 
 _conditionals = itertools.count()
 
@@ -33,6 +33,7 @@ class _Mask(Rule):
     def __init__(self, active: Any, branch: tuple[int, int] | None, loops: int) -> None:
         self.active, self.branch, self.loops = active, branch, loops
 
+    @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
         site = replace(site, loops=max(site.loops, self.loops + len(here.loops)))
         if self.active is not None:
@@ -40,8 +41,10 @@ class _Mask(Rule):
         return Outcome(sample_p.bind(*operands, site=site))
 
 
-def _masked(jaxpr: Any, active: Any, branch: tuple[int, int] | None, values: Any, loops: int = 0) -> list[Any]:
-    return walk(jaxpr, list(values), _Mask(active, branch, loops), Here(count={})).outputs
+def _masked(
+    jaxpr: Any, active: Any, branch: tuple[int, int] | None, values: Any, loops: int = 0
+) -> list[Any]:
+    return walk(jaxpr, list(values), _Mask(active, branch, loops), start()).outputs
 
 
 def _select(active: Any, new: Any, old: Any) -> Any:
@@ -136,4 +139,3 @@ def _before(primitive: Any, rule: Callable[..., Any]) -> Callable[..., Any]:
 _plain_cond = _before(internals.COND, _batch_cond)
 _plain_while = _before(internals.WHILE, _batch_while)
 _plain_scan = _before(internals.SCAN, _batch_scan)
-

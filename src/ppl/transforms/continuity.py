@@ -29,13 +29,15 @@ Comparisons inside library code known to be continuous, or inside `continuous`, 
 
 **Log densities with an edge** (uniform, exponential, ...) are continuous in what an expectation can
 see until they are exponentiated; :math:`\exp(-\infty) = 0` is a jump of finite height. Minus infinity
-selected by a predicate that crosses is therefore remembered, and becomes a jump in `exp` and its
-like, in `logsumexp` too. A draw scored by a density with the support that it was drawn from never
-leaves that support, so importance weights of ordinary guides pass.
+selected by a predicate that crosses is therefore remembered, and becomes a jump in whatever may turn
+it into a number: `exp`, `logsumexp`, `maximum`, a test for infinity, a parameter of a choice. A draw
+scored by a density with the support that it was drawn from never leaves that support, so importance
+weights of ordinary guides pass.
 
 **What is not seen.** Poles (`1 / x`, `x / abs(x)`, `tan`), whose expectations mostly do not exist;
 saturated floating point; primitives of other packages that have jumps of their own; and that a
-product of jumps may cancel. `x == c` counts as a jump although a continuous `x` almost never equals
+product of jumps may cancel. A value drawn by `jax.random` from a key that the program is given is a
+constant of the program, not noise. `x == c` counts as a jump although a continuous `x` almost never equals
 `c`, because `relu(x) == 0` is one. Everything that moves in one array counts as moving.
 
 The condition is Theorem 1 of Lee, Yu, Yang, *Reparameterization Gradient for Non-differentiable
@@ -55,6 +57,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppl.errors import DiscontinuousReparameterization, EstimatorNotAdmitted, UnsupportedProgram
+from ppl.inner import expect_p
 from ppl.site import Site, sample_p
 from ppl.transforms import jax_internals as internals
 from ppl.transforms import jumps
@@ -160,6 +163,8 @@ def _equation(equation: Any, values: list[Value], walk: _Walk) -> list[Value]:
 
 def _called(equation: Any) -> Any:
     """The jaxpr that an equation evaluates on its operands, if it is a call."""
+    if equation.primitive is expect_p:
+        return equation.params["jaxpr"]  # in each lane
     if equation.primitive in internals.CALLS:
         return equation.params[internals.CALLS[equation.primitive]]
     inner = internals.nested(equation)
@@ -183,7 +188,8 @@ def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
     # Abstract values in place of the arrays: attributes then say which operand is which.
     distribution, estimator = jax.tree.unflatten(site.tree, leaves)
     parameters = union([leaf for leaf in jax.tree.leaves(distribution) if isinstance(leaf, Value)])
-    whole = union([parameters] if mask is None else [parameters, mask])
+    # Parameters turn into probabilities, so minus infinity among them is a number after all.
+    whole = jumps.fall(union([parameters] if mask is None else [parameters, mask]), walk.context)
     discrete = not jnp.issubdtype(site.dtype, jnp.inexact)
     if estimator.pathwise and discrete:
         raise EstimatorNotAdmitted(
@@ -209,9 +215,9 @@ def _check_support(site: Site, distribution: Any, ends: Sequence[str]) -> None:
         if any(isinstance(leaf, Value) and leaf.moves for leaf in leaves):
             raise UnsupportedProgram(
                 f"the parameter {name!r} of the choice {site.where} sets an end of its support and moves "
-                "with the parameters of the program. Only a pathwise derivative sees an end move; a score or a "
-                "measure-valued derivative would be biased. Use `.using(Reparam())`, or draw from a fixed "
-                "support and scale the draw."
+                "with the parameters of the program. Only a pathwise derivative sees an end move; a score "
+                "or a measure-valued derivative would be biased. Use `.using(Reparam())`, or draw from a "
+                "fixed support and scale the draw."
             )
 
 
@@ -228,8 +234,9 @@ def _support(distribution: Any) -> tuple[Any, Any, str]:
         bound = getattr(support, name, None)
         if isinstance(bound, Value):
             return bound.origin
-        known = bound is not None and np.size(bound) == 1 and not isinstance(bound, jax.core.Tracer)
-        return float(np.reshape(bound, ())) if known else None
+        if bound is None or isinstance(bound, jax.core.Tracer) or np.size(bound) != 1:
+            return None
+        return float(np.reshape(bound, ()))
 
     # A support with parameters of its own is not the same for all distributions that have its class.
     return end("lower_bound"), end("upper_bound"), "" if vars(support) else type(support).__name__

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, override
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +18,28 @@ import numpy as np
 from ppl.errors import UnsupportedProgram
 from ppl.site import Site
 from ppl.transforms.gradient import JOINT_LIMIT
-from ppl.transforms.interpret import Here, Name, Occurrence, Outcome, Rule, occurrences, total_dtype, walk
+from ppl.transforms.interpret import (
+    Here,
+    Name,
+    Occurrence,
+    Outcome,
+    Rule,
+    occurrences,
+    start,
+    total_dtype,
+    walk,
+)
 from ppl.transforms.run import score_choice
 
 
 class _Assigned(Rule):
     """A run with every choice given; records the probability of each instance, less the uniform one."""
 
+    @override
     def recorded(self, name: Name, site: Site) -> dict[Any, Any]:
         return {name: (site.instances, total_dtype())}
 
+    @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
         value = here.feed[name]
         scores = score_choice(site, operands, value)
@@ -37,6 +49,7 @@ class _Assigned(Rule):
         excess = excess if mask is None else jnp.where(mask, excess, 0)
         return Outcome(value, records={name: jnp.broadcast_to(excess, site.instances).astype(total_dtype())})
 
+    @override
     def expect(self, name: Name, equation: Any, operands: list[Any], here: Here) -> list[Any]:
         return [inner_exact(equation, operands)]
 
@@ -77,7 +90,7 @@ def exact(jaxpr: Any, arguments: Sequence[Any]) -> Any:
         )
 
     def assigned(number: Any) -> Any:
-        result = walk(jaxpr, arguments, _Assigned(), Here(feed=_digits(items, sizes, number), count={}))
+        result = walk(jaxpr, arguments, _Assigned(), start(feed=_digits(items, sizes, number)))
         probability = jnp.ones((), total_dtype())
         for item in items:
             probability = probability * jnp.prod(result.records[item.name] + 1 / len(item.site.support))
@@ -100,5 +113,3 @@ def _digits(items: list[Occurrence], sizes: list[int], number: Any) -> dict[Name
         values = jnp.asarray(support)[digits].astype(item.site.dtype)
         feed[item.name] = values.reshape(*shape, *support.shape[1:])
     return feed
-
-

@@ -34,18 +34,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, override
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppl.distributions.density import log_density, support_values
+from ppl.distributions.density import log_density
 from ppl.errors import UnsupportedProgram
 from ppl.estimators.protocol import Contribution, magic_box
 from ppl.noise import Noise
 from ppl.site import Site
-from ppl.transforms.interpret import Here, Name, Occurrence, Outcome, Rule, occurrences, total_dtype, walk
+from ppl.transforms.interpret import (
+    Here,
+    Name,
+    Occurrence,
+    Outcome,
+    Rule,
+    occurrences,
+    start,
+    total_dtype,
+    walk,
+)
 from ppl.transforms.run import noise_of, score_choice
 
 JOINT_LIMIT = 2**16
@@ -128,10 +138,13 @@ class _Derive(Rule):
 
     totals = ("score", "control")
 
-    def __init__(self, plan: Plan, order: int, fixed: Mapping[Name, Any], target: Target | None = None) -> None:
+    def __init__(
+        self, plan: Plan, order: int, fixed: Mapping[Name, Any], target: Target | None = None
+    ) -> None:
         self.plan, self.order, self.fixed, self.target = plan, order, fixed, target
         self.index = {name: number for number, name in enumerate(plan.replaced)}
 
+    @override
     def recorded(self, name: Name, site: Site) -> dict[Any, Any]:
         if name not in self.index or self.order == 0:
             return {}
@@ -145,6 +158,7 @@ class _Derive(Rule):
             shapes[name, "excess"] = (site.instances, float_)
         return shapes
 
+    @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
         if name in self.fixed:
             return self._fixed(name, site, operands)
@@ -188,7 +202,9 @@ class _Derive(Rule):
         event = made.value.ndim - len(site.instances)
         return jnp.where(hit.reshape(*site.instances, *(1,) * event), phantom, made.value)
 
-    def _records(self, name: Name, site: Site, operands: Any, made: Contribution, mask: Any) -> dict[Any, Any]:
+    def _records(
+        self, name: Name, site: Site, operands: Any, made: Contribution, mask: Any
+    ) -> dict[Any, Any]:
         wanted = self.recorded(name, site)
         found: dict[Any, Any] = {}
         if (name, "weights") in wanted:
@@ -202,6 +218,7 @@ class _Derive(Rule):
             found[name, "log_density"] = score_choice(site, operands, jax.lax.stop_gradient(made.value))
         return {key: jnp.broadcast_to(x, wanted[key][0]).astype(wanted[key][1]) for key, x in found.items()}
 
+    @override
     def expect(self, name: Name, equation: Any, operands: list[Any], here: Here) -> list[Any]:
         order = 0 if self.target is not None and self.order < 2 else self.order
         return [inner_expectation(equation, operands, here.key_of(name), here.token, order)]
@@ -239,7 +256,7 @@ def surrogate(jaxpr: Any, arguments: Sequence[Any], key: Any, token: Any, order:
 
     def run(arguments: Sequence[Any], order: int, fixed: Any, target: Target | None) -> tuple[Any, Any, Any]:
         rule = _Derive(planned, order, fixed, target)
-        result = walk(jaxpr, arguments, rule, Here(key, token, count={}))
+        result = walk(jaxpr, arguments, rule, start(key, token))
         value = result.outputs[0]
         if order:
             control = result.totals["control"].astype(value.dtype)
@@ -287,7 +304,9 @@ def _replacements(
         total = jnp.sum(weights.astype(base.dtype) * (values - base))
     else:
         before = _before(plan, records)
-        boxes = jnp.repeat(magic_box(before), np.asarray(_phantom_counts(plan)), total_repeat_length=len(weights))
+        boxes = jnp.repeat(
+            magic_box(before), np.asarray(_phantom_counts(plan)), total_repeat_length=len(weights)
+        )
         total = jnp.sum(weights.astype(base.dtype) * (values - boxes.astype(base.dtype) * base))
     for name in names:
         if (name, "excess") in records:

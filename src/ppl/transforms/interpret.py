@@ -11,14 +11,15 @@ A choice below any other primitive is refused: no rule, no guess.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Var
 
-from ppl.address import Address, fold
+from ppl.address import Address, Folds
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
 from ppl.site import Site, sample_p
@@ -27,6 +28,9 @@ from ppl.transforms import jax_internals as internals
 
 Name = tuple[Address, int]
 """One choice of a program: its address, and how many choices with that address came before it."""
+
+INNER: Address = ("<expect>",)
+"""The address under which inner expectations are counted."""
 
 CHOICES = frozenset({sample_p, expect_p})
 
@@ -47,13 +51,15 @@ class Here(NamedTuple):
         loops: the enclosing loops, outermost first.
         feed: arrays handed to choices, sliced to the current step of every enclosing loop.
         count: how often each address has come up.
+        folds: the numbers that stand for address components in keys.
     """
 
-    key: Any = None
-    token: Any = False
-    loops: tuple[Loop, ...] = ()
-    feed: dict[Any, Any] = {}
-    count: dict[Address, int] = {}
+    key: Any
+    token: Any
+    loops: tuple[Loop, ...]
+    feed: dict[Any, Any]
+    count: dict[Address, int]
+    folds: Folds
 
     def next(self, address: Address) -> Name:
         """The name of the next choice with this address."""
@@ -67,21 +73,30 @@ class Here(NamedTuple):
         steps = iter(self.loops)
         outside = len(self.loops) - sum(part is None for part in path)
         key = self.key
-        for part in (None,) * outside + path:
-            key = jax.random.fold_in(key, next(steps).step) if part is None else fold(key, part)
-        return key if name[1] == 0 else jax.random.fold_in(key, name[1])
+        again = () if name[1] == 0 else (f"#{name[1]}",)
+        for part in (None,) * outside + path + again:
+            key = jax.random.fold_in(key, next(steps).step if part is None else self.folds.number(part))
+        return key
 
     def inside(self, loop: Loop, feed: dict[Any, Any]) -> Here:
         """The position inside one more loop."""
         return self._replace(loops=(*self.loops, loop), feed=self.feed | feed, count=dict(self.count))
 
 
+def start(key: Any = None, token: Any = False, feed: dict[Any, Any] | None = None) -> Here:
+    """The position before the first equation of a run."""
+    return Here(key, token, (), {} if feed is None else feed, {}, Folds())
+
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
 class Outcome(NamedTuple):
     """What an interpreter makes of a choice: its value, and what it adds to totals and records."""
 
     value: Any
-    totals: dict[str, Any] = {}
-    records: dict[Any, Any] = {}
+    totals: Mapping[str, Any] = NOTHING
+    records: Mapping[Any, Any] = NOTHING
 
 
 class Rule:
@@ -95,6 +110,10 @@ class Rule:
     kinds: frozenset[Any] = CHOICES
     totals: tuple[str, ...] = ()
 
+    def zeros(self) -> dict[str, Any]:
+        """Where the totals start."""
+        return {name: jnp.zeros((), total_dtype()) for name in self.totals}
+
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
         """The meaning of one random choice."""
         raise NotImplementedError
@@ -107,8 +126,8 @@ class Rule:
         """The meaning of an inner expectation; by default it stays what it is."""
         return equation.primitive.bind(*operands, **equation.params)
 
-    def other(self, equation: Any, operands: list[Any], here: Here) -> list[Any]:
-        """The meaning of an equation of any further primitive in `kinds`."""
+    def other(self, equation: Any, operands: list[Any], here: Here) -> tuple[list[Any], dict[str, Any]]:
+        """The meaning of an equation of any further primitive in `kinds`: outputs and totals."""
         raise NotImplementedError
 
 
@@ -136,7 +155,7 @@ def walk(jaxpr: Any, arguments: Sequence[Any], rule: Rule, here: Here) -> Result
     """
     environment: dict[Any, Any] = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
     environment.update(zip(jaxpr.jaxpr.invars, arguments, strict=True))
-    totals = {name: jnp.zeros((), total_dtype()) for name in rule.totals}
+    totals = rule.zeros()
     records: dict[Any, Any] = {}
     stretch: list[Any] = []
 
@@ -152,8 +171,7 @@ def walk(jaxpr: Any, arguments: Sequence[Any], rule: Rule, here: Here) -> Result
             stretch = []
         if equation is None:
             break
-        with internals.attributed_to(equation):
-            result = _step(equation, [read(v) for v in equation.invars], rule, here)
+        result = _step(equation, [read(v) for v in equation.invars], rule, here)
         environment.update(zip(equation.outvars, result.outputs, strict=True))
         totals = {name: totals[name] + result.totals.get(name, 0) for name in totals}
         merge_records(records, result.records)
@@ -166,7 +184,7 @@ def _concerns(equation: Any, rule: Rule) -> bool:
     )
 
 
-def merge_records(records: dict[Any, Any], new: dict[Any, Any]) -> None:
+def merge_records(records: dict[Any, Any], new: Mapping[Any, Any]) -> None:
     """Add records; one that is there already was made in another lane or branch, and is zero here."""
     for key, value in new.items():
         if key not in records:
@@ -182,12 +200,12 @@ def _step(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
     if primitive is sample_p:
         site = equation.params["site"]
         value, totals, records = rule.choose(here.next(site.address), site, values, here)
-        totals = {name: jnp.sum(x, dtype=total_dtype()) for name, x in totals.items()}
-        return Result([value], totals, records)
+        totals = {name: jnp.asarray(x, total_dtype()) for name, x in totals.items()}
+        return Result([value], totals, dict(records))
     if primitive is expect_p:
-        return Result(rule.expect(here.next(("expect",)), equation, values, here), {}, {})
+        return Result(rule.expect(here.next(INNER), equation, values, here), {}, {})
     if primitive in rule.kinds:
-        return Result(rule.other(equation, values, here), {}, {})
+        return Result(*rule.other(equation, values, here), {})
     if primitive in internals.CALLS:
         return walk(equation.params[internals.CALLS[primitive]], values, rule, here)
     if primitive is internals.SCAN:
@@ -315,7 +333,7 @@ def _while(equation: Any, loop: internals.While, rule: Rule, here: Here) -> Resu
             loop.condition.jaxpr, loop.condition.consts, *loop.condition_consts, *state[2]
         )[0]
 
-    totals = {name: jnp.zeros((), total_dtype()) for name in rule.totals}
+    totals = rule.zeros()
     _, totals, carry = jax.lax.while_loop(condition, body, (jnp.asarray(0), totals, loop.carry))
     _advance(here, inside_count)
     return Result(list(carry), totals, {})
@@ -363,7 +381,7 @@ class Occurrence(NamedTuple):
 
 def occurrences(jaxpr: Any, count: dict[Address, int] | None = None) -> Iterator[Occurrence]:
     """Every random choice of a staged program, in the order and with the names of the walk."""
-    yield from _occurrences(jaxpr, Here(count={} if count is None else count), (), (), ())
+    yield from _occurrences(jaxpr, start()._replace(count={} if count is None else count), (), (), ())
 
 
 def _occurrences(jaxpr: Any, here: Here, lengths: Any, branches: Any, calls: Any) -> Iterator[Occurrence]:
@@ -373,7 +391,7 @@ def _occurrences(jaxpr: Any, here: Here, lengths: Any, branches: Any, calls: Any
             site = equation.params["site"]
             yield Occurrence(here.next(site.address), site, lengths, branches, path)
         elif primitive is expect_p:
-            here.next(("expect",))
+            here.next(INNER)
         elif primitive is internals.COND:
             counts, conditional = [], object()
             for number, branch in enumerate(equation.params["branches"]):

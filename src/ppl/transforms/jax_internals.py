@@ -8,13 +8,11 @@ supports.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
-from jax.extend import source_info_util
 from jax.extend.core import primitives as P
 
 Jaxpr = Any  # `ClosedJaxpr` and `Jaxpr` are one class since JAX 0.11
@@ -110,13 +108,6 @@ def evaluate(jaxpr: Jaxpr, equations: Sequence[Any], environment: dict[Any, Any]
     )  # fmt: skip
     values = jax.core.eval_jaxpr(stretch, [], *(environment[v] for v in needed))
     environment.update(zip(outvars, values, strict=True))
-
-
-@contextmanager
-def attributed_to(equation: Any) -> Iterator[None]:
-    """Equations made inside carry the source line of this one."""
-    with source_info_util.user_context(equation.source_info.traceback):
-        yield
 
 
 def remat(equation: Any, function: Any) -> Any:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from ppl.source import equation_line
 from ppl.transforms import jax_internals as internals
@@ -31,6 +30,7 @@ STEPS: dict[str, str] = {
     **{name: f"a comparison `{sign}`" for name, sign in COMPARISONS.items()},
     **{name: f"a comparison `{name}`" for name in ("eq_to", "le_to", "lt_to")},
     **{name: f"`{name}`" for name in ("sign", "floor", "ceil", "round", "argmax", "argmin")},
+    "is_finite": "a test `isfinite`",
     "bitcast_convert_type": "reading the bits of a number",
     "convert_element_type": "a cast to an integer or boolean",
 }
@@ -48,8 +48,11 @@ BROKEN: dict[str, str] = {
 # belong to it (eigenvalues, singular values) do not.
 FACTORS = words("lu qr geqrf eigh eig svd schur hessenberg tridiagonal")
 RANKINGS = words("sort top_k approx_top_k")
-# Functions under which minus infinity becomes a number.
-EXPONENTIALS = words("exp exp2 expm1 logistic tanh erf erfc cumlogsumexp pow")
+# What leaves minus infinity infinite, or only moves it elsewhere. Anything else may make it a number.
+UNBOUNDED = words(
+    "add add_any sub mul neg reduce_sum cumsum dot_general concatenate stack unstack split pad tile scatter "
+    "scatter-add dynamic_update_slice select_n sort min reduce_min psum"
+)
 RANGES = {"exp": (0.0, None), "exp2": (0.0, None), "logistic": (0.0, 1.0), "tanh": (-1.0, 1.0)}
 # Positive wherever all their operands are.
 POSITIVE = words(
@@ -59,7 +62,7 @@ POSITIVE = words(
 SHUFFLES = words("transpose rev gather dynamic_slice slice reduce_max reduce_min")
 LAYOUT = SHUFFLES | words(
     "reshape broadcast_in_dim squeeze expand_dims copy copy_p convert_element_type device_put stop_gradient "
-    "name optimization_barrier sharding_constraint"
+    "name optimization_barrier sharding_constraint log_density_of"
 )
 # Where a nested jaxpr only says how to combine two entries, or how to solve a linear system.
 SMOOTH_WITH_JAXPR = words(
@@ -85,15 +88,9 @@ def jump_words(equation: Any) -> tuple[str | None, bool]:
         return (STEPS[name], True) if rounds else (None, False)
     if name in STEPS:
         return STEPS[name], True
-    if name == "atan2" and _literal(equation.invars[1]) > 0:
-        return None, False
     if name not in BROKEN and name not in SMOOTH_WITH_JAXPR and internals.nested(equation):
         return f"`{name}`, which cannot be looked into", False
     return BROKEN.get(name), False
-
-
-def _literal(variable: Any) -> float:
-    return float(variable.val) if internals.is_literal(variable) and np.ndim(variable.val) == 0 else math.nan
 
 
 def is_constant_test(equation: Any, values: Sequence[Value]) -> bool:
@@ -178,16 +175,29 @@ def plain(equation: Any, values: list[Value], context: Context) -> list[Value]:
         return [whole if s else broken for s in smooth]
     if name == "stop_gradient":
         whole = replace(whole, tangent=False)
-    if name in EXPONENTIALS and whole.edge is not None and whole.jump is None:
-        edge = whole.edge._replace(line=context.line)
-        whole = replace(whole, edge=None, jump=None if context.promised else edge)
+    if whole.edge is not None and not _keeps_infinity(equation, values):
+        whole = fall(whole, context)
     jump, steps = jump_words(equation)
+    if name == "atan2" and _is_positive(values[1]):
+        jump = None  # away from the branch cut
     if jump is None:
         whole = replace(whole, drawn=_within_check(equation, values))
         return [facts(equation, values, whole)] if len(outputs) == 1 else [whole for _ in outputs]
     if steps and (is_constant_test(equation, values) or _within_check(equation, values) or not whole.crosses):
         return [atom(values)]
     return [crossing(whole, jump, context) for _ in outputs]
+
+
+def _keeps_infinity(equation: Any, values: Sequence[Value]) -> bool:
+    name = equation.primitive.name
+    return name in UNBOUNDED | LAYOUT - {"reduce_max"} or (name == "div" and values[1].edge is None)
+
+
+def fall(value: Value, context: Context) -> Value:
+    """The value where minus infinity becomes a number: the edge is a jump."""
+    if value.edge is None or value.jump is not None or context.promised:
+        return replace(value, edge=None)
+    return replace(value, edge=None, jump=value.edge._replace(line=context.line))
 
 
 def _within_check(equation: Any, values: Sequence[Value]) -> str:

@@ -36,7 +36,8 @@ class Value:
         tangent: and JAX carries that dependence (no `stop_gradient` on the way).
         noise: the continuous choices that it depends on.
         jump: the first jump that it passed through.
-        edge: as `jump`, for a log density that drops to minus infinity: harmless until exponentiated.
+        edge: as `jump`, for a log density that drops to minus infinity: harmless until that becomes a
+            number.
         origin: the number that it is, or an object that stands for what it is.
         bounds: an open interval that holds it; each end a number, an `origin` or None.
         drawn: the class of the support that it was drawn from.
@@ -123,7 +124,7 @@ def chosen(control: Value, cases: Sequence[Value], edge: str = "") -> Value:
     result = join(cases) if control.known == Value().known else union([control, *cases])
     result = replace(result, tangent=any(c.tangent for c in cases))
     if edge and control.crosses and result.edge is None and any(case.origin == -math.inf for case in cases):
-        what = "`exp` of a log density that drops to -inf at the edge of a support"
+        what = "a function (`exp`, ...) of a log density that drops to -inf at the edge of a support,"
         result = replace(result, edge=Jump(what, edge, tuple(control.noise)))
     return result
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, override
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,9 @@ def simulate_choice(name: Name, site: Site, operands: Sequence[Any], here: Here)
     if not site.lanes:
         distribution, _ = jax.tree.unflatten(site.tree, site.split(operands)[0])
         return draw(distribution, Noise(key, token))
-    return site.per_lane(lambda distribution, _, token: draw(distribution, Noise(key, token)), operands, token)
+    return site.per_lane(
+        lambda distribution, _, token: draw(distribution, Noise(key, token)), operands, token
+    )
 
 
 def score_choice(site: Site, operands: Sequence[Any], value: Any) -> Any:
@@ -54,15 +56,19 @@ class Run(Rule):
         scored: whether log densities are wanted.
     """
 
-    def __init__(self, bind: Callable[..., Any] | None = None, *, scored: bool = True, record: bool = True) -> None:
+    def __init__(
+        self, bind: Callable[..., Any] | None = None, *, scored: bool = True, record: bool = True
+    ) -> None:
         self.bind, self.scored, self.record = bind, scored, record
         self.totals = ("log_density", "weight") if scored else ()
 
+    @override
     def recorded(self, name: Name, site: Site) -> dict[Any, Any]:
         if not (site.recorded and self.record):
             return {}
         return {site.address: ((*site.lanes, *site.shape), site.dtype)}
 
+    @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
         given = site.address in here.feed
         if given:
@@ -82,7 +88,9 @@ class Run(Rule):
         return Outcome(value, totals, records)
 
 
-def rebind(prefix: Address, recorded: bool, reestimate: Callable[[Site, Any], tuple[Any, dict[str, Any]]]) -> Callable[..., Any]:
+def rebind(
+    prefix: Address, recorded: bool, reestimate: Callable[[Site, Any], tuple[Any, dict[str, Any]]]
+) -> Callable[..., Any]:
     """How a nested program's choices become choices of the surrounding one.
 
     Args:
@@ -107,7 +115,9 @@ def rebind(prefix: Address, recorded: bool, reestimate: Callable[[Site, Any], tu
     return bind
 
 
-def _with_estimator(site: Site, leaves: list[Any], distribution: Any, estimator: Any) -> tuple[Site, list[Any]]:
+def _with_estimator(
+    site: Site, leaves: list[Any], distribution: Any, estimator: Any
+) -> tuple[Site, list[Any]]:
     kept = len(jax.tree.leaves(distribution))
     added = [jnp.asarray(leaf) for leaf in jax.tree.leaves(estimator)]
     # The tree is rebuilt from the structure of the distribution itself, whose leaves may lack lanes.

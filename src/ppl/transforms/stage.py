@@ -85,7 +85,6 @@ def stage(function: Callable[..., Any], arguments: Arguments) -> Staged:
 
     Raises:
         DuplicateAddress: shows both source lines.
-        UnsupportedProgram: a recorded choice lies in a loop whose length is not known.
     """
 
     def run(*arrays: Any) -> Any:
@@ -103,6 +102,22 @@ def stage(function: Callable[..., Any], arguments: Arguments) -> Staged:
             unrecorded.append(item)
     _check_prefixes(choices)
     return Staged(jaxpr, arguments.arrays, jax.tree.structure(shape), choices, unrecorded)
+
+
+def check_recordable(staged: Staged) -> Staged:
+    """Refuse a program whose trace would have no fixed shape.
+
+    Raises:
+        UnsupportedProgram: a recorded choice lies in a loop whose length is not known.
+    """
+    for items in staged.choices.values():
+        if None in items[0].lengths:
+            raise UnsupportedProgram(
+                f"the choice {items[0].site.where} lies inside a while loop whose number of steps is not "
+                "known, so its values have no array to be recorded in. Use lax.scan or a lax.fori_loop "
+                "with static bounds."
+            )
+    return staged
 
 
 def _lines(item: Occurrence) -> str:
@@ -137,9 +152,3 @@ def _check_prefixes(choices: dict[Address, list[Occurrence]]) -> None:
                     f"the address {show(address[:length])!r} names a choice at {_lines(first)}, and "
                     f"{show(address)!r} a choice below it at {_lines(items[0])}. Rename one of them."
                 )
-        if None in items[0].lengths:
-            raise UnsupportedProgram(
-                f"the choice {items[0].site.where} lies inside a while loop whose number of steps is not "
-                "known, so its values have no array to be recorded in. Use lax.scan or a lax.fori_loop "
-                "with static bounds."
-            )

@@ -15,14 +15,14 @@ the line of another caller; what holds for the call is handed down to the equati
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import primitives
 
-from ppl.source import _is_user, frames
+from ppl.source import frames, is_user
 
 # The name under which vouched code appears in a jaxpr. No Python function has it by accident: a
 # name with a dot cannot be written in a `def`.
@@ -78,13 +78,14 @@ CONTINUOUS: tuple[Functions, ...] = (
     Functions("/flax/nnx/nn/activations.py"),
 )  # fmt: skip
 
-_STANDARD_LIBRARY = os.path.dirname(functools.__file__) + os.sep + "functools"
-
 # A check of a support answers yes or no. Called from a density it only guards; called by the user it
 # is a comparison like any other.
 _CHECKS = "/numpyro/distributions/constraints.py"
 _DENSITY = "/ppl/distributions/density.py"
 _MIXTURES = "/numpyro/distributions/mixtures.py"
+
+# A sampler takes its key as fixed and compares: what it returns jumps with its parameters.
+_SAMPLERS = _names("sample rsample sample_with_intermediates")
 
 CONTINUOUS_CODE, DENSITY_CODE = "continuous", "density"
 
@@ -94,8 +95,7 @@ def _inner_frames(equation: Any) -> tuple[list[tuple[str, str]], bool]:
     found = []
     for frame in frames(equation):
         found.append((frame.file_name.replace("\\", "/"), frame.function_name))
-        # `functools` stands between the functions of a library, not only between those of a user.
-        if _is_user(frame.file_name) and not frame.file_name.startswith(_STANDARD_LIBRARY):
+        if is_user(frame.file_name):
             return found, True
     return found, False
 
@@ -108,6 +108,8 @@ def library_vouches(equation: Any, *, inherited: str = "") -> str:
     """
     inner, to_user = _inner_frames(equation)
     files = [file for file, _ in inner]
+    if any("/numpyro/" in file and _SAMPLERS & set(function.split(".")) for file, function in inner):
+        return ""
     for file, function in inner:
         if file.endswith(_CHECKS):
             continue
@@ -134,7 +136,7 @@ def support_check(equation: Any) -> str:
 
 def user_vouches(equation: Any) -> bool:
     """Whether an equation is a call of code inside `continuous`, transformed by `vmap` or not."""
-    return MARK in str(equation.params.get("name", ""))
+    return equation.primitive is primitives.jit_p and MARK in str(equation.params["name"])
 
 
 def continuous[**Arguments, Result](function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

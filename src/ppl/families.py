@@ -1,0 +1,37 @@
+"""Every family of distributions, by the name that NumPyro and GenJAX give it."""
+
+from ppl.distributions.combinators import delta as delta
+from ppl.distributions.combinators import dist as dist
+from ppl.distributions.combinators import mixture as mixture
+from ppl.distributions.combinators import zero_inflated as zero_inflated
+from ppl.distributions.families import bernoulli as bernoulli
+from ppl.distributions.families import beta as beta
+from ppl.distributions.families import binomial as binomial
+from ppl.distributions.families import categorical as categorical
+from ppl.distributions.families import cauchy as cauchy
+from ppl.distributions.families import chi2 as chi2
+from ppl.distributions.families import dirichlet as dirichlet
+from ppl.distributions.families import discrete_uniform as discrete_uniform
+from ppl.distributions.families import exponential as exponential
+from ppl.distributions.families import flip as flip
+from ppl.distributions.families import gamma as gamma
+from ppl.distributions.families import geometric as geometric
+from ppl.distributions.families import gumbel as gumbel
+from ppl.distributions.families import half_cauchy as half_cauchy
+from ppl.distributions.families import half_normal as half_normal
+from ppl.distributions.families import inverse_gamma as inverse_gamma
+from ppl.distributions.families import laplace as laplace
+from ppl.distributions.families import log_normal as log_normal
+from ppl.distributions.families import logistic as logistic
+from ppl.distributions.families import low_rank_multivariate_normal as low_rank_multivariate_normal
+from ppl.distributions.families import multinomial as multinomial
+from ppl.distributions.families import multivariate_normal as multivariate_normal
+from ppl.distributions.families import negative_binomial as negative_binomial
+from ppl.distributions.families import normal as normal
+from ppl.distributions.families import pareto as pareto
+from ppl.distributions.families import poisson as poisson
+from ppl.distributions.families import student_t as student_t
+from ppl.distributions.families import truncated_normal as truncated_normal
+from ppl.distributions.families import uniform as uniform
+from ppl.distributions.families import von_mises as von_mises
+from ppl.distributions.families import weibull as weibull
