@@ -10,9 +10,8 @@ import jax.numpy as jnp
 
 from ppl.address import Address, matches, nearest, show
 from ppl.distributions.density import support_values
-from ppl.distributions.sampling import draw
 from ppl.errors import UnknownAddress
-from ppl.estimators.protocol import Estimator
+from ppl.estimators.protocol import Contribution, Estimator
 from ppl.estimators.registry import check_admitted, default_estimator
 from ppl.noise import Noise
 from ppl.site import Site, sample_p
@@ -28,23 +27,29 @@ def choose(family: str, distribution: Any, estimator: Any, address: Address | No
     check_admitted(estimator, distribution, f"{show(name)!r} ({family}, {source})")
     estimator = estimator.prepare(support)
     leaves, tree = jax.tree.flatten((distribution, estimator))
-    aval = jax.eval_shape(lambda: draw(distribution, Noise(jax.random.key(0))))
-    phantoms, excess = needs(distribution, estimator)
+    made = shapes(distribution, estimator)
     site = Site(
-        address=name, recorded=address is not None, family=family, tree=tree, shape=aval.shape,
-        dtype=aval.dtype, batch_shape=tuple(distribution.batch_shape), source=source,
-        support=support, phantoms=phantoms, excess=excess,
+        address=name, recorded=address is not None, family=family, tree=tree, shape=made.value.shape,
+        dtype=made.value.dtype, batch_shape=tuple(distribution.batch_shape), source=source,
+        support=support, **needs(made),
     )  # fmt: skip
     return sample_p.bind(*(jnp.asarray(leaf) for leaf in leaves), site=site)
 
 
-def needs(distribution: Any, estimator: Estimator) -> tuple[int, bool]:
-    """How many phantoms the estimator asks for, and whether it leaves an excess.
+def shapes(distribution: Any, estimator: Estimator) -> Contribution:
+    """Shapes and dtypes of what the estimator makes of the choice in one lane.
 
-    `distribution` is that of one lane; it may hold `jax.ShapeDtypeStruct`s in place of arrays.
+    `distribution` may hold `jax.ShapeDtypeStruct`s in place of arrays.
     """
-    made = jax.eval_shape(lambda d: estimator.contribute(d, Noise(jax.random.key(0)), 2), distribution)
-    return (0 if made.phantoms is None else made.phantoms.shape[0]), made.excess is not None
+    return jax.eval_shape(lambda d: estimator.contribute(d, Noise(jax.random.key(0)), 2), distribution)
+
+
+def needs(made: Contribution) -> dict[str, Any]:
+    """What a site must know of an estimator: how many phantoms, and whether it leaves an excess."""
+    return {
+        "phantoms": 0 if made.phantoms is None else made.phantoms.shape[0],
+        "excess": made.excess is not None,
+    }
 
 
 class Using:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.experimental import checkify
 
 from ppl.errors import ParameterError
@@ -46,7 +47,7 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Any:
     without compilation.
     """
     parts = split(arguments, floats=True)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in parts.arrays):
+    if any(isinstance(leaf, Tracer) for leaf in parts.arrays):
         return function(*arguments)
     if checking():
         return _checked(function, parts)

@@ -44,7 +44,7 @@ class Expectation:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function)  # pyright: ignore[reportArgumentType]
 
     def __repr__(self) -> str:
         return f"<expectation {getattr(self.function, '__qualname__', self.function)}>"

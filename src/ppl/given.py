@@ -29,8 +29,14 @@ def coerced(value: Any, shape: tuple[int, ...], dtype: Any, what: str) -> jax.Ar
             "broadcast: reshape the value."
         )
     kinds = {"b": "b", "i": "bi", "u": "bi", "f": "bif"}
-    given = "b" if array.dtype == bool else "i" if jnp.issubdtype(array.dtype, jnp.integer) else "f"
-    wanted = "b" if dtype == bool else "i" if jnp.issubdtype(dtype, jnp.integer) else "f"
+    given = (
+        "b"
+        if jnp.issubdtype(array.dtype, jnp.bool_)
+        else "i"
+        if jnp.issubdtype(array.dtype, jnp.integer)
+        else "f"
+    )
+    wanted = "b" if jnp.issubdtype(dtype, jnp.bool_) else "i" if jnp.issubdtype(dtype, jnp.integer) else "f"
     if given not in kinds[wanted]:
         raise ChoiceDtypeError(
             f"{what} has dtype {jnp.dtype(dtype).name}, but a value of dtype {array.dtype.name} was given. "

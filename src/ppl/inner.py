@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
@@ -21,7 +21,7 @@ expect_p.multiple_results = True
 
 @expect_p.def_abstract_eval
 def _abstract(*operands: Any, jaxpr: Any, lanes: tuple[int, ...], mapped: Any, source: str) -> Any:
-    return [jax.core.ShapedArray((*lanes, *aval.shape), aval.dtype) for aval in jaxpr.out_avals]
+    return [ShapedArray((*lanes, *aval.shape), aval.dtype) for aval in jaxpr.out_avals]
 
 
 def _outside(*operands: Any, source: str, **params: Any) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from numpyro.distributions.util import binomial
@@ -142,7 +143,7 @@ mlir.register_lowering(noise_p, mlir.lower_fun(_draw, multiple_results=False))
 
 @noise_p.def_abstract_eval
 def _abstract(key, token, *parameters, law, shape, dtype, keys, lanes):
-    return jax.core.ShapedArray((*key.shape[:keys], *shape), dtype)
+    return ShapedArray((*key.shape[:keys], *shape), dtype)
 
 
 def _batch(axis_data, args, dims, *, law, shape, dtype, keys, lanes):
@@ -223,6 +224,7 @@ def check_key(key: Any) -> jax.Array:
         raise PPLError(f"the first argument is a key made by jax.random.key(seed), got {key!r}")
     if key.shape != ():
         raise PPLError(
-            f"expected one key, got an array of keys of shape {key.shape}: use jax.vmap over it, or num_samples="
+            f"expected one key, got an array of keys of shape {key.shape}: use jax.vmap over it, "
+            "or num_samples="
         )
     return key

@@ -10,7 +10,7 @@ import jax
 
 from ppl.address import canonical
 from ppl.choices import Choices, merge
-from ppl.choose import Using, needs
+from ppl.choose import Using, needs, shapes
 from ppl.compiled import compiled
 from ppl.errors import UnsupportedProgram
 from ppl.estimators.protocol import Estimator
@@ -33,6 +33,7 @@ class GenerativeFunction:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Program:
+        """The measure of the function applied to these arguments."""
         return Program(self.function, args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -138,8 +139,7 @@ def _chosen(site: Site, estimator: Any, distribution: Any) -> tuple[Any, dict[st
     if isinstance(estimator, Estimator):
         estimator = estimator.prepare(site.support)
     check_admitted(estimator, distribution, site.where)
-    phantoms, excess = needs(distribution, estimator)
-    return estimator, {"phantoms": phantoms, "excess": excess}
+    return estimator, needs(shapes(distribution, estimator))
 
 
 def _log_density(program: Program, choices: Choices) -> jax.Array:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -123,7 +124,7 @@ sample_p = Primitive("sample")
 
 @sample_p.def_abstract_eval
 def _abstract(*operands: Any, site: Site) -> Any:
-    return jax.core.ShapedArray((*site.lanes, *site.shape), site.dtype)
+    return ShapedArray((*site.lanes, *site.shape), site.dtype)
 
 
 def _outside(*operands: Any, site: Site) -> Any:

@@ -22,7 +22,7 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "max": np.maximum, "min": np.minimum, "pow": np.power, "lt": np.less, "le": np.less_equal, "gt": np.greater,
     "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal, "and": np.bitwise_and, "or": np.bitwise_or,
     "not": np.invert, "is_finite": np.isfinite, "stop_gradient": lambda x: x, "copy": lambda x: x,
-    "floor": np.floor, "log_density_of": lambda x: x, "copy_p": lambda x: x, "optimization_barrier": lambda x: x,
+    "floor": np.floor, "div": lambda x, y: _divide(x, y), "rem": np.fmod, "log_density_of": lambda x: x, "copy_p": lambda x: x, "optimization_barrier": lambda x: x,
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def _spread(x: Any, worlds: bool, shape: Any, broadcast_dimensions: Any, **_: An
     kept = [1] * len(shape)
     for axis, place in enumerate(broadcast_dimensions):
         kept[place] = x.shape[axis + worlds]
-    return np.broadcast_to(x.reshape(*lead, *kept), (*lead, *shape))
+    return np.broadcast_to(x.reshape((*lead, *kept)), (*lead, *shape))
 
 
 def _cut(x: Any, worlds: bool, start_indices: Any, limit_indices: Any, strides: Any, **_: Any) -> Any:
@@ -53,7 +53,7 @@ def _cut(x: Any, worlds: bool, start_indices: Any, limit_indices: Any, strides: 
 _STRUCTURAL: dict[str, Callable[..., Any]] = {
     "broadcast_in_dim": _spread,
     "slice": _cut,
-    "reshape": lambda x, worlds, new_sizes, **_: x.reshape(*x.shape[:worlds], *new_sizes),
+    "reshape": lambda x, worlds, new_sizes, **_: x.reshape((*x.shape[:worlds], *new_sizes)),
     "squeeze": lambda x, worlds, dimensions: np.squeeze(x, _axes(dimensions, worlds)),
     "expand_dims": lambda x, worlds, dimensions: np.expand_dims(x, _axes(dimensions, worlds)),
     "transpose": lambda x, worlds, permutation: np.transpose(x, (*range(worlds), *_axes(permutation, worlds))),
@@ -64,6 +64,10 @@ _STRUCTURAL: dict[str, Callable[..., Any]] = {
     "reduce_min": lambda x, worlds, axes, **_: np.min(x, axis=_axes(axes, worlds)),
     "reduce_and": lambda x, worlds, axes, **_: np.all(x, axis=_axes(axes, worlds)),
     "reduce_or": lambda x, worlds, axes, **_: np.any(x, axis=_axes(axes, worlds)),
+    "cumsum": lambda x, worlds, axis, reverse: np.flip(np.cumsum(np.flip(x, axis + worlds), axis + worlds), axis + worlds)
+    if reverse
+    else np.cumsum(x, axis + worlds),
+    "argmax": lambda x, worlds, axes, index_dtype: np.argmax(x, axes[0] + worlds),
     "integer_pow": lambda x, worlds, y: x**y if y >= 0 else 1 / x**-y,
 }
 
@@ -74,28 +78,24 @@ def apply(equation: Any, values: list[Any], mapped: list[bool]) -> list[Any]:
     If any input has, so has every output.
     """
     name, worlds = equation.primitive.name, any(mapped)
-    avals = [v.aval for v in equation.invars]
-    keys = any(jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended) for a in avals + [v.aval for v in equation.outvars])
-    if not keys and all(np.asarray(x).dtype.name != "bfloat16" for x in values):
+    if not any(map(_is_key, [v.aval for v in (*equation.invars, *equation.outvars)])):
         with np.errstate(all="ignore"):
             found = _in_numpy(equation, name, [np.asarray(x) for x in values], mapped, worlds)
         if found is not None:
-            out = equation.outvars[0].aval
-            return [np.asarray(found, out.dtype)]
+            return [np.asarray(found, equation.outvars[0].aval.dtype)]
     return _compiled(equation, values, mapped)
 
 
 def _in_numpy(equation: Any, name: str, values: list[Any], mapped: list[bool], worlds: bool) -> Any:
     if name in _ELEMENTWISE:
-        ranks = {x.ndim - m for x, m in zip(values, mapped, strict=True)}
-        if len(ranks) == 1:
-            return _ELEMENTWISE[name](*values)
-    if name == "div" and len({x.ndim - m for x, m in zip(values, mapped, strict=True)}) == 1:
-        return _divide(*values)
+        return _ELEMENTWISE[name](*_aligned(values, mapped))
     if name == "select_n":
         return _select_n(values, mapped)
     if name in _STRUCTURAL:
         return _STRUCTURAL[name](values[0], worlds, **equation.params)
+    if name == "iota":
+        shape, axis = equation.params["shape"], equation.params["dimension"]
+        return np.broadcast_to(np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
     if name == "concatenate":
         count = next((len(x) for x, m in zip(values, mapped, strict=True) if m), None)
         full = [x if m or not worlds else np.broadcast_to(x, (count, *x.shape)) for x, m in zip(values, mapped, strict=True)]
@@ -103,11 +103,20 @@ def _in_numpy(equation: Any, name: str, values: list[Any], mapped: list[bool], w
     return None
 
 
+def _aligned(values: list[Any], mapped: list[bool]) -> list[Any]:
+    """Operands of equal rank after the axis of worlds, as `lax` lets a scalar meet an array."""
+    rank = max(x.ndim - m for x, m in zip(values, mapped, strict=True))
+    return [
+        x.reshape((*x.shape[:1], *(1,) * (rank - x.ndim + 1), *x.shape[1:])) if m else x
+        for x, m in zip(values, mapped, strict=True)
+    ]
+
+
 def _select_n(values: list[Any], mapped: list[bool]) -> Any:
     which, *cases = values
     rank = max(c.ndim - m for c, m in zip(cases, mapped[1:], strict=True))
     if which.ndim - mapped[0] < rank:  # a scalar predicate
-        which = which.reshape(*which.shape, *(1,) * (rank - (which.ndim - mapped[0])))
+        which = which.reshape((*which.shape, *(1,) * (rank - (which.ndim - mapped[0]))))
     found = cases[0]
     for number, case in enumerate(cases[1:], 1):
         found = np.where(which.astype(int) == number, case, found)
@@ -119,8 +128,7 @@ def _function(primitive: Any, params: Any, mapped: tuple[bool, ...]) -> Any:
     equation_params = params.value
 
     def bind(*values: Any) -> list[Any]:
-        subfuns, bind_params = primitive.get_bind_params(equation_params)
-        found = primitive.bind(*subfuns, *values, **bind_params)
+        found = primitive.bind(*values, **primitive.get_bind_params(equation_params))
         return list(found) if primitive.multiple_results else [found]
 
     if any(mapped):
@@ -148,6 +156,16 @@ class _Params:
 
 
 def _compiled(equation: Any, values: list[Any], mapped: list[bool]) -> list[Any]:
-    found = _function(equation.primitive, _Params(equation.params), tuple(mapped))(*values)
-    out = [x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x) for x in found]
-    return out
+    """By JAX; the count of worlds is padded to a power of four, so that few shapes are compiled."""
+    count = next((len(x) for x, m in zip(values, mapped, strict=True) if m), 0)
+    extra = 4 ** int(np.ceil(np.log(count) / np.log(4) - 1e-9)) - count if count else 0
+    padded = [
+        np.concatenate([x, np.broadcast_to(x[:1], (extra, *x.shape[1:]))]) if m else x
+        for x, m in zip(values, mapped, strict=True)
+    ]
+    found = _function(equation.primitive, _Params(equation.params), tuple(mapped))(*padded)
+    return [x if _is_key(x) else np.asarray(x)[:count] if count else np.asarray(x) for x in found]
+
+
+def _is_key(x: Any) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)

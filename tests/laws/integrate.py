@@ -242,7 +242,7 @@ def _noise(values: list[Any], params: Any, worlds: Worlds) -> Any:
     stacked = np.stack([worlds.read(column) for column in columns], axis=-1) if columns else np.zeros((1, 0))
     count = len(worlds.weights)
     stacked = np.broadcast_to(stacked, (count, stacked.shape[-1]))
-    return worlds.wrap(stacked.reshape(count, *full).astype(params["dtype"]))
+    return worlds.wrap(stacked.reshape((count, *full)).astype(params["dtype"]))
 
 
 def _entry(parameter: Any, index: tuple[int, ...], worlds: Worlds) -> PerWorld:

@@ -304,9 +304,15 @@ EXAMPLES: dict[str, Example] = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes `example` runs over every program; `example_name` goes with it."""
+    """A test that takes `example` runs over every program."""
     if "example" in metafunc.fixturenames:
         metafunc.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())
+
+
+@pytest.fixture
+def examples() -> dict[str, Example]:
+    """All programs by name."""
+    return EXAMPLES
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -53,6 +53,7 @@ class MeasureValued(Estimator):
         fixed = jax.tree.map(jax.lax.stop_gradient, distribution)
         value = jax.lax.stop_gradient(draw(fixed, noise))
         weak = weak_derivative(distribution, value, noise)
+        assert weak is not None, "admits() has said that there is one"
         phantoms = jax.lax.stop_gradient(weak.phantoms)
         if weak.exact or (order == 1 and not weak.score):
             return Contribution(value, phantoms=phantoms, weights=weak.weights)

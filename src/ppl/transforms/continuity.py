@@ -55,6 +55,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ppl.errors import DiscontinuousReparameterization, EstimatorNotAdmitted, UnsupportedProgram
 from ppl.inner import expect_p
@@ -234,7 +235,7 @@ def _support(distribution: Any) -> tuple[Any, Any, str]:
         bound = getattr(support, name, None)
         if isinstance(bound, Value):
             return bound.origin
-        if bound is None or isinstance(bound, jax.core.Tracer) or np.size(bound) != 1:
+        if bound is None or isinstance(bound, Tracer) or np.size(bound) != 1:
             return None
         return float(np.reshape(bound, ()))
 

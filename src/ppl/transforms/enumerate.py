@@ -78,15 +78,15 @@ def exact(jaxpr: Any, arguments: Sequence[Any]) -> Any:
     for item in items:
         if item.site.support is None or None in item.lengths:
             raise UnsupportedProgram(
-                f"the exact value needs a finite, known support at every choice, and {item.site.where} has none. "
-                "Use `estimate`, or a family with finite support."
+                "the exact value needs a finite, known support at every choice, and "
+                f"{item.site.where} has none. Use `estimate`, or a family with finite support."
             )
-    sizes = [math.prod((*item.lengths, *item.site.instances)) for item in items]
+    sizes = [item.size for item in items]
     total = math.prod(len(item.site.support) ** size for item, size in zip(items, sizes, strict=True))
     if total > JOINT_LIMIT:
         raise UnsupportedProgram(
-            f"the exact value takes {total} assignments of {sum(sizes)} choices, more than {JOINT_LIMIT}. Use "
-            "`estimate`, or fewer choices."
+            f"the exact value takes {total} assignments of {sum(sizes)} choices, more than {JOINT_LIMIT}. "
+            "Use `estimate`, or fewer choices."
         )
 
     def assigned(number: Any) -> Any:

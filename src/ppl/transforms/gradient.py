@@ -112,9 +112,9 @@ def plan(jaxpr: Any) -> Plan:
         elif item.site.phantoms:
             if None in item.lengths:
                 raise UnsupportedProgram(
-                    f"the choice {item.site.where} is estimated by {type(estimator).__name__}, which runs the "
-                    "program again for each step, inside a while loop whose number of steps is not known. Use "
-                    "Reinforce() there, or lax.scan or a lax.fori_loop with static bounds."
+                    f"the choice {item.site.where} is estimated by {type(estimator).__name__}, which runs "
+                    "the program again for each step, inside a while loop whose number of steps is not known. "
+                    "Use Reinforce() there, or lax.scan or a lax.fori_loop with static bounds."
                 )
             replaced[item.name] = item
     combinations = math.prod(len(support) for support in joint.values())
@@ -195,7 +195,7 @@ class _Derive(Rule):
         phantom = jax.lax.dynamic_index_in_dim(phantoms, self.target.phantom, keepdims=False)
         number = jnp.asarray(0)
         for loop in here.loops:
-            number = number * loop.length + loop.step
+            number = number * (loop.length or 0) + loop.step
         count = math.prod(site.instances)
         numbers = number * count + jnp.arange(count).reshape(site.instances)
         hit = (self.target.site == self.index[name]) & (self.target.instance == numbers)
@@ -326,7 +326,7 @@ def _map(function: Any, targets: Target) -> Any:
 
 
 def _sizes(plan: Plan) -> list[int]:
-    return [math.prod(item.lengths) * math.prod(item.site.instances) for item in plan.replaced.values()]
+    return [item.size for item in plan.replaced.values()]
 
 
 def _offsets(plan: Plan) -> np.ndarray:

@@ -11,12 +11,14 @@ A choice below any other primitive is refused: no rule, no guess.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import eval_jaxpr
 from jax.extend.core import Var
 
 from ppl.address import Address, Folds
@@ -329,9 +331,7 @@ def _while(equation: Any, loop: internals.While, rule: Rule, here: Here) -> Resu
         return step + 1, totals, result.outputs
 
     def condition(state: Any) -> Any:
-        return jax.core.eval_jaxpr(
-            loop.condition.jaxpr, loop.condition.consts, *loop.condition_consts, *state[2]
-        )[0]
+        return eval_jaxpr(loop.condition.jaxpr, loop.condition.consts, *loop.condition_consts, *state[2])[0]
 
     totals = rule.zeros()
     _, totals, carry = jax.lax.while_loop(condition, body, (jnp.asarray(0), totals, loop.carry))
@@ -370,6 +370,11 @@ class Occurrence(NamedTuple):
     lengths: tuple[int | None, ...]
     branches: tuple[tuple[Any, int], ...]
     calls: tuple[Any, ...]
+
+    @property
+    def size(self) -> int:
+        """How many instances it stands for, in loops of known lengths."""
+        return math.prod(length or 0 for length in self.lengths) * math.prod(self.site.instances)
 
     def excludes(self, other: Occurrence) -> bool:
         """Whether the two lie in different branches of one conditional."""

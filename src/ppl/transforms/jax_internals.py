@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.core import eval_jaxpr
 from jax.extend import core
 from jax.extend.core import primitives as P
 
@@ -106,7 +107,7 @@ def evaluate(jaxpr: Jaxpr, equations: Sequence[Any], environment: dict[Any, Any]
         constvars=[], consts=[], invars=list(needed), outvars=outvars, eqns=list(equations),
         debug_info=jaxpr.debug_info.with_unknown_names(),
     )  # fmt: skip
-    values = jax.core.eval_jaxpr(stretch, [], *(environment[v] for v in needed))
+    values = eval_jaxpr(stretch, [], *(environment[v] for v in needed))
     environment.update(zip(outvars, values, strict=True))
 
 

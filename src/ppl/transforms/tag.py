@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 tag_p = Primitive("log_density_of")
 tag_p.def_impl(lambda x, *, name: x)
-tag_p.def_abstract_eval(lambda x, *, name: jax.core.ShapedArray(x.shape, x.dtype))
+tag_p.def_abstract_eval(lambda x, *, name: ShapedArray(x.shape, x.dtype))
 mlir.register_lowering(tag_p, lambda ctx, x, *, name: [x])
 ad.deflinear2(tag_p, lambda cotangent, x, *, name: [cotangent])
 batching.fancy_primitive_batchers[tag_p] = lambda axis_data, args, dims, *, name: (

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.extend.core import primitives
 
 from ppl.source import frames, is_user
@@ -171,7 +172,7 @@ def continuous[**Arguments, Result](function: Callable[Arguments, Result]) -> Ca
     @functools.wraps(function)
     def vouched(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         # Outside staging there is no jaxpr to mark, and compiling at each call would only be slow.
-        if not isinstance(jnp.zeros(()), jax.core.Tracer):
+        if not isinstance(jnp.zeros(()), Tracer):
             return function(*args, **kwargs)
         rest: list[Any] = []
 

@@ -1,0 +1,179 @@
+"""Measure-valued derivatives against the derivative of an integral or a sum.
+
+The derivative of E[f(x)] is that of a closed form in SciPy's or JAX's functions; the estimate is the mean
+of the contrast form over 200,000 draws, and must agree to 5 standard errors (false alarm 6e-7 a number).
+`f` is skewed, or discontinuous, or grows exponentially.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as npd
+import pytest
+import scipy.stats as st
+
+from ppl.distributions.flip import Flip
+from ppl.distributions.sampling import draw
+from ppl.distributions.weak_derivatives import has_weak_derivative, weak_derivative
+from ppl.noise import Noise
+
+COUNT = 200_000
+INTEGRANDS = {
+    "indicator": lambda x: (x > 1.3) * 1.0,
+    "cube": lambda x: x**3,
+    "exponential": lambda x: np.exp(0.2 * x) if isinstance(x, np.ndarray | float) else jnp.exp(0.2 * x),
+}
+CONTINUOUS = {
+    "normal": (npd.Normal, (0.7, 1.3), lambda loc, scale: st.norm(loc, scale)),
+    "exponential": (npd.Exponential, (1.2,), lambda rate: st.expon(scale=1 / rate)),
+    "gamma": (npd.Gamma, (2.3, 1.4), lambda a, b: st.gamma(a, scale=1 / b)),
+    "flat_gamma": (npd.Gamma, (0.4, 0.6), lambda a, b: st.gamma(a, scale=1 / b)),
+    "sharp_gamma": (npd.Gamma, (30.0, 20.0), lambda a, b: st.gamma(a, scale=1 / b)),
+    "chi2": (npd.Chi2, (2.7,), st.chi2),
+    "weibull": (
+        lambda scale: npd.Weibull(scale, 1.7),
+        (1.4,),
+        lambda scale: st.weibull_min(1.7, scale=scale),
+    ),
+}
+DISCRETE = {
+    "flip": (Flip, (0.3,), lambda p: st.bernoulli(p)),
+    "bernoulli": (npd.BernoulliProbs, (0.3,), st.bernoulli),
+    "bernoulli_logits": (npd.BernoulliLogits, (0.4,), lambda t: st.bernoulli(1 / (1 + np.exp(-t)))),
+    "categorical": (
+        lambda t: npd.CategoricalProbs(jax.nn.softmax(jnp.array([0.0, 1.0, 2.0, -1.0]) * t)),
+        (0.8,),
+        lambda t: softmax_law(np.array([0.0, 1.0, 2.0, -1.0]) * t),
+    ),
+    "categorical_logits": (
+        lambda t: npd.CategoricalLogits(jnp.array([0.0, 1.0, 2.0, -1.0]) * t),
+        (0.8,),
+        lambda t: softmax_law(np.array([0.0, 1.0, 2.0, -1.0]) * t),
+    ),
+    "poisson": (npd.Poisson, (1.6,), st.poisson),
+    "geometric": (npd.GeometricProbs, (0.35,), lambda p: st.geom(p, -1)),
+    "geometric_logits": (npd.GeometricLogits, (-0.3,), lambda t: st.geom(1 / (1 + np.exp(-t)), -1)),
+    "binomial": (lambda p: npd.BinomialProbs(p, 6), (0.35,), lambda p: st.binom(6, p)),
+    "binomial_logits": (
+        lambda t: npd.BinomialLogits(t, 6),
+        (-0.4,),
+        lambda t: st.binom(6, 1 / (1 + np.exp(-t))),
+    ),
+}
+
+
+def softmax_law(logits):
+    weights = np.exp(logits) / np.exp(logits).sum()
+    return st.rv_discrete(values=(np.arange(len(weights)), weights))
+
+
+def mean(law, name):
+    """E[f(x)] with the indicator from the distribution function, the rest by fine quantiles or a sum."""
+    f = INTEGRANDS[name]
+    if hasattr(law, "pmf"):
+        k = np.arange(0, 200)
+        return float(np.sum(law.pmf(k) * f(k.astype(float))))
+    if name == "indicator":
+        return float(law.sf(1.3))
+    if name == "cube":
+        return float(law.moment(3))
+    return float(law.expect(f, epsabs=1e-13, epsrel=1e-12, limit=500))
+
+
+def central_difference(of, parameters, i):
+    h = 2e-3 * abs(parameters[i])
+    at = lambda step: of(*(p + step * (i == j) for j, p in enumerate(parameters)))
+    return (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
+
+
+def contrasts(make, parameters, f, seed=11):
+    """For each parameter, the derivative of sum_j w_j (f(x_j) - f(x)) in each of the draws."""
+
+    def surrogate(*parameters):
+        fixed = make(*map(jax.lax.stop_gradient, parameters))
+        noise = Noise(jax.random.key(seed))
+        value = draw(fixed.expand((COUNT,)), noise)
+        moving = (
+            make(*(jnp.full(COUNT, 1.0) * p for p in parameters)) if not vector(make) else make(*parameters)
+        )
+        weak = weak_derivative(moving, value, noise)
+        assert weak.phantoms.shape[1:] == value.shape and weak.phantoms.dtype == value.dtype
+        difference = f(weak.phantoms * 1.0) - f(value * 1.0)
+        return jnp.sum(weak.weights * difference, axis=0)
+
+    columns = []
+    for i in range(len(parameters)):
+        tangent = tuple(jnp.float32(i == j) for j in range(len(parameters)))
+        value, column = jax.jvp(surrogate, tuple(map(jnp.float32, parameters)), tangent)
+        np.testing.assert_array_equal(value, 0.0)
+        columns.append(np.asarray(column, np.float64))
+    return columns
+
+
+def vector(make):
+    return make in (DISCRETE["categorical"][0], DISCRETE["categorical_logits"][0])
+
+
+@pytest.mark.parametrize("integrand", INTEGRANDS)
+@pytest.mark.parametrize("family", [*CONTINUOUS, *DISCRETE])
+def test_derivative_of_an_expectation(family, integrand):
+    make, parameters, law = {**CONTINUOUS, **DISCRETE}[family]
+    for i, column in enumerate(contrasts(make, parameters, INTEGRANDS[integrand])):
+        truth = central_difference(lambda *p: mean(law(*p), integrand), parameters, i)
+        error = column.std() / np.sqrt(COUNT)
+        assert abs(column.mean() - truth) < 5 * error + 1e-7, (i, column.mean(), truth, error)
+
+
+def test_the_weights_of_a_bernoulli_and_a_categorical_are_exact_to_every_order():
+    """Summed over the draw and the phantom, the contrast form is the difference of two expectations."""
+    f = jnp.array([0.3, -1.2, 2.5])
+    old, new = jnp.array([0.2, 0.5, 0.3]), jnp.array([0.6, 0.1, 0.3])
+    total = 0.0
+    for x in range(3):
+        for phantom in range(3):
+            if phantom != x:  # drawn with probability 1/2, weight 2 (new - old)
+                total += old[x] * 0.5 * 2 * (new[phantom] - old[phantom]) * (f[phantom] - f[x])
+    np.testing.assert_allclose(total, (new - old) @ f, rtol=1e-6)
+    for distribution in (Flip(0.3), npd.BernoulliLogits(0.3), npd.CategoricalLogits(jnp.zeros(3))):
+        value = draw(distribution, Noise(jax.random.key(0)))
+        assert weak_derivative(distribution, value, Noise(jax.random.key(1))).exact
+    assert not weak_derivative(npd.Poisson(2.0), jnp.array(1), Noise(jax.random.key(1))).exact
+
+
+def test_second_derivative_of_the_weights_of_a_categorical():
+    """The weight is the probability itself less a constant, so its curvature is the probability's."""
+    value, noise = jnp.array([2, 0, 1]), lambda: Noise(jax.random.key(5))
+    logits = lambda t: jnp.array([0.0, 1.0, 2.0]) * t
+    weight = lambda t: weak_derivative(
+        npd.CategoricalLogits(jnp.tile(logits(t), (3, 1))), value, noise()
+    ).weights[0]
+    phantom = weak_derivative(npd.CategoricalLogits(jnp.zeros((3, 3))), value, noise()).phantoms[0]
+    curvature = jax.jacfwd(jax.jacfwd(weight))(0.7)
+    probability = jax.jacfwd(jax.jacfwd(lambda t: jax.nn.softmax(logits(t))))(0.7)
+    assert not jnp.any(phantom == value)
+    np.testing.assert_allclose(curvature, 2 * probability[phantom], rtol=1e-5)
+
+
+def test_one_category_has_no_other():
+    weak = weak_derivative(
+        npd.CategoricalLogits(jnp.zeros((2, 1))), jnp.zeros(2, int), Noise(jax.random.key(0))
+    )
+    np.testing.assert_array_equal(weak.weights, 0.0)
+
+
+def test_the_concentration_of_a_weibull_is_left_to_its_score():
+    weak = weak_derivative(npd.Weibull(1.0, 2.0), jnp.array(0.7), Noise(jax.random.key(0)))
+    assert weak.score == ("concentration",)
+
+
+class Halved(npd.Normal):
+    """A normal with a density of its own."""
+
+    def log_prob(self, value):
+        return super().log_prob(value) - jnp.log(2.0)
+
+
+def test_families_without_a_decomposition():
+    for distribution in (npd.Cauchy(0.0, 1.0), Halved(0.0, 1.0), npd.Normal(jnp.zeros(2)).to_event(1)):
+        assert not has_weak_derivative(distribution)
+        assert weak_derivative(distribution, jnp.zeros(2), Noise(jax.random.key(0))) is None
