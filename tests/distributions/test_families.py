@@ -62,7 +62,7 @@ def test_integer_parameters_are_promoted_and_a_draw_scores_finitely(family):
     trace = measure.simulate(jax.random.key(0))
     assert jnp.isfinite(trace.log_density)
     for leaf in jax.tree.leaves(measure):
-        counted = family in ("binomial", "discrete_uniform")
+        counted = family in ("binomial", "discrete_uniform", "pareto")  # NumPyro's Pareto adds an integer 0
         assert counted or jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
@@ -146,7 +146,7 @@ def test_array_parameters_are_independent_draws_whose_density_is_the_sum():
         (lambda: families.dirichlet([1.0, -2.0]), r"concentration must be positive"),
         (lambda: families.multivariate_normal(jnp.zeros(2), -jnp.eye(2)), r"symmetric and positive definite"),
         (
-            lambda: combinators.dist(npd.Gamma(-1.0, 1.0).expand([2]).to_event(1)),
+            lambda: combinators.dist(npd.Gamma(-1.0, 1.0, validate_args=False).expand([2]).to_event(1)),
             r"concentration must be positive",
         ),
         (lambda: families.binomial(-1, 0.5), r"total_count must be an integer, 0 or more"),

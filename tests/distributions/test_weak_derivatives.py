@@ -77,7 +77,7 @@ def mean(law, name):
         return float(law.sf(1.3))
     if name == "cube":
         return float(law.moment(3))
-    return float(law.expect(f, epsabs=1e-13, epsrel=1e-12, limit=500))
+    return float(law.expect(f, lb=law.ppf(1e-17), ub=law.isf(1e-18), epsabs=1e-13, epsrel=1e-12, limit=500))
 
 
 def central_difference(of, parameters, i):

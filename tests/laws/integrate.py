@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.extend.core import Literal
-from evaluate import apply
+from .evaluate import apply
 from jax.interpreters import partial_eval
-from rules import RULES, Rule, support_probabilities
+from .rules import RULES, Rule, support_probabilities
 
 from ppl.noise import noise_p
 from ppl.transforms import jax_internals as internals

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy import stats
 from jax.scipy.special import betaln, gammaln
-from rules import panels
+from .rules import panels
 
 SMALL = 0.4
 """How far one choice moves the parameter of the next in a chain."""

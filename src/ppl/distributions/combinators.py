@@ -71,9 +71,10 @@ def mixture(components: Any, *, probs: Any = None, logits: Any = None) -> Measur
             f"same length, got weights of shape {weights.shape} and components of batch shape "
             f"{inner.batch_shape} ({user_line()})."
         )
-    mixing = npd.CategoricalProbs(weights) if logits is None else npd.CategoricalLogits(weights)
-    parts = {"mixing_distribution": mixing, "component_distribution": inner}
-    return distribution_measure("mixture", lambda: build("mixture", npd.MixtureSameFamily, parts))
+    mixing = npd.CategoricalProbs if logits is None else npd.CategoricalLogits
+    parts = {"weights": weights, "components": inner}
+    make = lambda weights, components: npd.MixtureSameFamily(mixing(weights), components)
+    return distribution_measure("mixture", lambda: build("mixture", make, parts))
 
 
 def zero_inflated(base: Any, *, gate: Any = None, gate_logits: Any = None) -> Measure:

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as npd
+from numpyro.distributions.distribution import validation_enabled
 
 from ppl.errors import ParameterError
 from ppl.measure import Measure, distribution_measure
@@ -32,9 +33,13 @@ def family(name: str, cls: Callable[..., Any], integers: tuple[str, ...] = (), *
 
 
 def build(name: str, cls: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    """`cls(**parameters)`, with NumPyro's complaints about shapes turned into a `ParameterError`."""
+    """`cls(**parameters)`, with NumPyro's complaints about shapes turned into a `ParameterError`.
+
+    NumPyro's own check of values is off: `check_parameters` says more, and allows a logit of -inf.
+    """
     try:
-        return cls(**parameters)
+        with validation_enabled(False):
+            return cls(**parameters)
     except (ValueError, TypeError, AssertionError) as error:
         shapes = ", ".join(f"{key} {_describe(value)}" for key, value in parameters.items())
         raise ParameterError(

@@ -47,6 +47,12 @@ def _masked(
     return walk(jaxpr, list(values), _Mask(active, branch, loops), start()).outputs
 
 
+def _over(axis_data: Any, function: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
+    """`jax.vmap` over the axis that is being batched, under its name if it has one."""
+    name = {"axis_name": axis_data.name} if isinstance(axis_data.name, str) else {}
+    return jax.vmap(function, in_axes=in_axes, axis_size=axis_data.size, **name)
+
+
 def _select(active: Any, new: Any, old: Any) -> Any:
     return jnp.where(active.reshape(active.shape + (1,) * (jnp.ndim(new) - 1)), new, old)
 
@@ -63,7 +69,7 @@ def _batch_cond(axis_data: Any, args: Any, dims: Any, *, branches: Any, **params
             held = [jnp.where(active, x, jax.lax.stop_gradient(x)) for x in operands]
             return _masked(branch, active, (conditional, number), held)
 
-        return jax.vmap(lane, in_axes=(0, *dims[1:]), axis_size=axis_data.size)(index == number, *args[1:])
+        return _over(axis_data, lane, (0, *dims[1:]))(index == number, *args[1:])
 
     outputs = [lanes(number, branch) for number, branch in enumerate(branches)]
     chosen = []
@@ -87,17 +93,19 @@ def _batch_while(axis_data: Any, args: Any, dims: Any, **params: Any) -> Any:
     size = axis_data.size
 
     def going(carry: Any) -> Any:
-        return jax.vmap(
+        return _over(
+            axis_data,
             lambda consts, carry: _masked(loop.condition, None, None, [*consts, *carry])[0],
-            in_axes=(axes.condition_consts, 0), axis_size=size,
-        )(loop.condition_consts, carry)  # fmt: skip
+            (axes.condition_consts, 0),
+        )(loop.condition_consts, carry)
 
     def body(carry: Any) -> Any:
         active = going(carry)
-        new = jax.vmap(
+        new = _over(
+            axis_data,
             lambda active, consts, carry: _masked(loop.body, active, None, [*consts, *carry], loops=1),
-            in_axes=(0, axes.body_consts, 0), axis_size=size,
-        )(active, loop.body_consts, carry)  # fmt: skip
+            (0, axes.body_consts, 0),
+        )(active, loop.body_consts, carry)
         return [_select(active, n, o) for n, o in zip(new, carry, strict=True)]
 
     carry = [_in_front(x, d, size) for x, d in zip(loop.carry, axes.carry, strict=True)]
@@ -116,7 +124,7 @@ def _batch_scan(axis_data: Any, args: Any, dims: Any, **params: Any) -> Any:
         return _masked(scan.body, None, None, [*consts, *carry, *xs], loops=1)
 
     def body(carry: Any, xs: Any) -> Any:
-        outputs = jax.vmap(lane, in_axes=in_axes, axis_size=size)(scan.consts, carry, xs)
+        outputs = _over(axis_data, lane, in_axes)(scan.consts, carry, xs)
         return outputs[: len(carry)], outputs[len(carry) :]
 
     carry = [_in_front(x, d, size) for x, d in zip(scan.carry, axes.carry, strict=True)]

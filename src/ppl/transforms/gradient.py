@@ -113,8 +113,8 @@ def plan(jaxpr: Any) -> Plan:
             if None in item.lengths:
                 raise UnsupportedProgram(
                     f"the choice {item.site.where} is estimated by {type(estimator).__name__}, which runs "
-                    "the program again for each step, inside a while loop whose number of steps is not known. "
-                    "Use Reinforce() there, or lax.scan or a lax.fori_loop with static bounds."
+                    "the program again for each step, inside a while loop whose number of steps is not "
+                    "known. Use Reinforce() there, or lax.scan or a lax.fori_loop with static bounds."
                 )
             replaced[item.name] = item
     combinations = math.prod(len(support) for support in joint.values())

@@ -1,0 +1,100 @@
+"""The laws themselves: what a derived program must satisfy against a truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from .cases import DIRECTION, THETA
+from .integrate import integrate
+
+import ppl
+
+KEY = 20250614
+ERRORS = 5.0
+"""Standard errors that a mean may be off: two-sided, 5.7e-7 for a normal mean, 6.8e-7 for a mean of 1,000."""
+
+
+class Derivatives(NamedTuple):
+    """Of one function at one point: what is compared."""
+
+    value: Any
+    gradient: Any
+    curvature: Any  # the Hessian times DIRECTION; of `custom_vjp` programs, the gradient again
+
+
+def truth_of(truth: Callable[[Any], Any]) -> Derivatives:
+    """Value and derivatives of a truth, in double precision."""
+    with jax.enable_x64(True):
+        theta, direction = jnp.asarray(THETA), jnp.asarray(DIRECTION)
+        both = jax.jit(lambda t: jax.jvp(jax.value_and_grad(truth), (t,), (direction,)))
+        (value, gradient), (_, curvature) = both(theta)
+        return Derivatives(np.asarray(value), np.asarray(gradient), np.asarray(curvature))
+
+
+def estimates(objective: Any, second: bool = True, **options: Any) -> Callable[[Any, Any], dict[str, Any]]:
+    """Every way to a value and its derivatives, in one function of key and parameters."""
+
+    def both(key: Any, theta: Any) -> dict[str, Any]:
+        direction = jnp.asarray(DIRECTION, theta.dtype)
+        value, gradient = objective.value_and_grad(key, theta, **options)
+        found = {
+            "estimate": objective.estimate(key, theta, **options),
+            "value_and_grad value": value,
+            "value_and_grad gradient": gradient,
+        }
+        surrogate = jax.value_and_grad(lambda t: objective.surrogate(key, t, **options))
+        if not second:
+            found["surrogate value"], found["surrogate gradient"] = surrogate(theta)
+            return found
+        (value, gradient), (_, curvature) = jax.jvp(surrogate, (theta,), (direction,))
+        return found | {"surrogate value": value, "surrogate gradient": gradient, "surrogate curvature": curvature}
+
+    return both
+
+
+def check_exactly(
+    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, second: bool = True, draws: int = 0,
+    tolerance: float = 1e-8, rules: Any = None,
+) -> None:  # fmt: skip
+    """E[G] = g to ten digits, for each derived program, integrated over its own noise.
+
+    `draws`: how many numbers it must have drawn at least, so that no noise was baked in at staging.
+    """
+    right = truth_of(truth)
+    with jax.enable_x64(True):
+        found = integrate(
+            estimates(ppl.expectation(program), second), jax.random.key(KEY), jnp.asarray(THETA), rules=rules
+        )
+    assert found.draws >= draws, f"{found.draws} numbers drawn, expected {draws} or more"
+    for name, mean in found.mean.items():
+        wanted = getattr(right, name.split()[-1], right.value)
+        off = np.max(np.abs(mean - wanted) / np.maximum(1, np.abs(wanted)))
+        assert off <= tolerance, f"{name}: expected value {mean}, truth {wanted} ({off:.1e} off)"
+
+
+def check_statistically(
+    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, second: bool = True, runs: int = 1000,
+    samples: int = 100,
+) -> None:  # fmt: skip
+    """The mean of `runs * samples` draws lies within five standard errors of the truth.
+
+    Each of `runs` keys averages `samples` lanes by `num_samples`; the standard error is that of the keys.
+    """
+    right = truth_of(truth)
+    one = estimates(ppl.expectation(program), second, num_samples=samples)
+    keys = jax.random.split(jax.random.key(KEY), runs)
+    found = jax.jit(jax.vmap(one, in_axes=(0, None)))(keys, jnp.asarray(THETA, jnp.float32))
+    for name, draws in found.items():
+        close(name, np.asarray(draws, np.float64), getattr(right, name.split()[-1], right.value))
+
+
+def close(name: str, draws: np.ndarray, wanted: Any) -> None:
+    """Whether independent draws of an estimator have the mean that is wanted."""
+    mean, error = draws.mean(axis=0), draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
+    rounding = 1e-5 * np.maximum(1, np.abs(wanted))
+    off = np.abs(mean - wanted)
+    assert np.all(off <= ERRORS * error + rounding), f"{name}: mean {mean} ± {error}, truth {wanted}"
