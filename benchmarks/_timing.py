@@ -11,6 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend.core import jaxprs_in_params
+
+
+# Makes a function anew, with the arguments to stage it for.
+Contestant = Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -46,7 +51,7 @@ class Staging(NamedTuple):
 
 def equations(jaxpr: Any) -> int:
     """How many equations a jaxpr holds, those of nested ones included."""
-    return sum(1 + sum(map(equations, jax.core.jaxprs_in_params(e.params))) for e in jaxpr.eqns)
+    return sum(1 + sum(map(equations, jaxprs_in_params(e.params))) for e in jaxpr.eqns)
 
 
 def staged(function: Callable[..., Any], *arguments: Any) -> Staging:
@@ -60,9 +65,7 @@ def staged(function: Callable[..., Any], *arguments: Any) -> Staging:
     return Staging(middle - began, time.perf_counter() - middle, equations(traced.jaxpr.jaxpr))
 
 
-def stagings(
-    contestants: Mapping[str, Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]], repeats: int
-) -> dict[str, Staging]:
+def stagings(contestants: Mapping[str, Contestant], repeats: int) -> dict[str, Staging]:
     """The staging of each contestant with the median total time. A contestant makes its function anew each time."""
     found: dict[str, list[Staging]] = {name: [] for name in contestants}
     for turn in range(1 + repeats):
@@ -74,12 +77,27 @@ def stagings(
     return {name: sorted(all_, key=lambda s: s.total)[len(all_) // 2] for name, all_ in found.items()}
 
 
+def staging_rows(program: str, contestants: Mapping[str, Contestant], repeats: int) -> list[tuple[str, ...]]:
+    """Rows under `STAGING_HEADER`; the first contestant is what the others are measured by."""
+    found = stagings(contestants, repeats)
+    base = next(iter(found.values())).total
+    return [
+        (program, name, f"{s.trace:.2f}", f"{s.compile:.2f}", f"{s.total / base:.2f}", str(s.equations))
+        for name, s in found.items()
+    ]
+
+
+STAGING_HEADER = ("program", "written with", "trace s", "compile s", "ratio", "equations")
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows as text, the first column to the left and the others to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    """Rows as text: columns of numbers to the right, others to the left."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numbers = [all(cell.strip("> ").replace(".", "").isdigit() for cell in column[1:]) for column in columns]
 
     def line(row: Sequence[str]) -> str:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
-        return "  ".join(cells).rstrip()
+        cells = zip(row, widths, numbers, strict=True)
+        return "  ".join(cell.rjust(w) if number else cell.ljust(w) for cell, w, number in cells).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * w for w in widths), *map(line, rows)])

@@ -2,7 +2,8 @@
 
 Each bound is an integral over the guide's two standard normal variables (a, b), on a grid with the
 trapezoidal rule. The integrands are smooth and decay like a Gaussian, where that rule converges faster
-than any power of the spacing: halving it moves no bound by 1e-4 near its optimum.
+than any power of the spacing: halving it, or the width of the bins in `iwelbo`, moves no bound by 2e-5
+near its optimum.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def iwelbo(log_weights: np.ndarray, particles: int, width: float = 0.02, lowest:
     highest = lowest + width * (size - 1)
     u = np.arange(-40 - max(highest, 0.0), 6 - lowest, width)
     kernel = lambda v: np.exp(-np.exp(np.minimum(v, 7)))
-    laplace = fftconvolve(kernel(u[0] + lowest + width * np.arange(u.size + size - 1)), mass[::-1], mode="valid")
+    laplace = fftconvolve(
+        kernel(u[0] + lowest + width * np.arange(u.size + size - 1)), mass[::-1], mode="valid"
+    )
     return float((kernel(u) - np.clip(laplace, 0, 1) ** particles).sum() * width - np.log(particles))
 
 

@@ -15,31 +15,31 @@ from sklearn.decomposition import PCA
 LEVELS = 17
 
 
-def _grid(rows: Any, columns: int) -> np.ndarray:
-    """Images of 64 pixels as one array, with white lines between them."""
-    images = np.clip(np.asarray(rows), 0, LEVELS).reshape(-1, columns, 8, 8)
-    framed = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=np.nan)
-    return framed.transpose(0, 2, 1, 3).reshape(len(images) * 10, columns * 10)
+def _tiles(images: Any, columns: int) -> np.ndarray:
+    """Images (count, height, 8) side by side, a pixel of white around each."""
+    images = np.clip(np.asarray(images), 0, LEVELS)
+    framed = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    rows = framed.reshape(-1, columns, *framed.shape[1:]).transpose(0, 2, 1, 3)
+    return rows.reshape(rows.shape[0] * rows.shape[1], -1)
 
 
-def _show(axes: Any, rows: Any, columns: int, title: str) -> None:
-    axes.imshow(_grid(rows, columns), cmap="Greys", vmin=0, vmax=LEVELS, interpolation="nearest")
+def _show(axes: Any, images: Any, columns: int, title: str) -> None:
+    axes.imshow(_tiles(images, columns), cmap="Greys", vmin=0, vmax=LEVELS, interpolation="nearest")
     axes.set_title(title, fontsize=10)
     axes.axis("off")
 
 
 def image_picture(images: Any, reconstructions: Any, drawn: Any, gaussian: Any, path: Path) -> Path:
     """Held-out images above their reconstructions; below, draws of the autoencoder and of the Gaussian."""
-    figure = plt.figure(figsize=(9.6, 8.2), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.25))
-    pairs = np.stack([np.asarray(images[:36]), np.asarray(reconstructions[:36])], 1).reshape(3, 12, 2, 64)
-    _show(
-        top.subplots(), pairs.transpose(0, 2, 1, 3).reshape(-1, 64), 12,
-        "held-out digits, each above its reconstruction",
-    )  # fmt: skip
+    square = lambda rows: np.asarray(rows).reshape(-1, 8, 8)
+    above, below, gap = square(images[:32]), square(reconstructions[:32]), np.zeros((32, 1, 8))
+    pairs = np.concatenate([above, gap, below, gap, gap], axis=1)
+    figure = plt.figure(figsize=(9.6, 7.6), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.6))
+    _show(top.subplots(), pairs, 16, "held-out digits, and below each its reconstruction")
     left, right = bottom.subplots(1, 2)
-    _show(left, drawn, 6, "drawn from the autoencoder")
-    _show(right, gaussian, 6, "drawn from the PCA Gaussian")
+    _show(left, square(drawn), 6, "drawn from the autoencoder")
+    _show(right, square(gaussian), 6, "drawn from the PCA Gaussian")
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from .oracles import Law, chain, moved_by, transition
 
 import ppl
@@ -20,7 +19,12 @@ Draw = Callable[..., Any]
 Integrand = Callable[[Any, Any], Any]
 START = 0.3
 ASIDE = 0.7  # what comes out of a branch without a choice
-SHIFT = np.array([0.25, -0.1])  # between the parameters of two choices
+
+
+def _other(t: Any, times: Any = 1.0) -> Any:
+    """The parameters of another choice."""
+    return t + times * jnp.array([0.25, -0.1])
+
 
 
 class Flow(NamedTuple):
@@ -57,16 +61,16 @@ def _straight_truth(law: Law, f: Integrand) -> Any:
 def jitted(draw: Draw, f: Integrand) -> Any:
     """One jitted function called twice: one jaxpr, two independent choices."""
     inner = jax.jit(lambda t: draw(t, None))
-    return lambda t: f(inner(t), t) * (inner(t + SHIFT) + 0.5)
+    return lambda t: f(inner(t), t) * (inner(_other(t)) + 0.5)
 
 
 def _two_truth(law: Law, f: Integrand) -> Any:
-    return lambda t: _mean(law, f, t) * _mean(law, _half, t, t + SHIFT)
+    return lambda t: _mean(law, f, t) * _mean(law, _half, t, _other(t))
 
 
 def checkpointed(draw: Draw, f: Integrand) -> Any:
     def program(t: Any) -> Any:
-        x, y = jax.checkpoint(lambda t: (draw(t, "x"), draw(t + SHIFT, "y")))(t)
+        x, y = jax.checkpoint(lambda t: (draw(t, "x"), draw(_other(t), "y")))(t)
         return f(x, t) * (y + 0.5)
 
     return program
@@ -74,11 +78,11 @@ def checkpointed(draw: Draw, f: Integrand) -> Any:
 
 def lanes(draw: Draw, f: Integrand) -> Any:
     """Independent lanes, with parameters of their own."""
-    return lambda t: jnp.sum(jax.vmap(lambda s: f(draw(t + s * SHIFT, "x"), t))(jnp.arange(2.0)))
+    return lambda t: jnp.sum(jax.vmap(lambda s: f(draw(_other(t, s), "x"), t))(jnp.arange(2.0)))
 
 
 def _lanes_truth(law: Law, f: Integrand) -> Any:
-    return lambda t: _mean(law, f, t) + _mean(law, f, t, t + SHIFT)
+    return lambda t: _mean(law, f, t) + _mean(law, f, t, _other(t))
 
 
 def interacting(draw: Draw, f: Integrand) -> Any:
@@ -99,7 +103,7 @@ def array(draw: Draw, f: Integrand) -> Any:
     """Array parameters."""
 
     def program(t: Any) -> Any:
-        x, y = draw(jnp.stack([t, t + SHIFT]), "x")
+        x, y = draw(jnp.stack([t, _other(t)]), "x")
         return f(x, t) * (y + 0.5)
 
     return program
@@ -190,7 +194,7 @@ def switched(draw: Draw, f: Integrand) -> Any:
 
     def program(t: Any) -> Any:
         k = ppl.categorical(logits=jnp.stack([t[0], t[1], 0.2])).using(ppl.estimators.Enumerate()) @ "k"
-        branches = [lambda: draw(t, "x"), lambda: jnp.asarray(ASIDE), lambda: 0.5 * draw(t + SHIFT, "y")]
+        branches = [lambda: draw(t, "x"), lambda: jnp.asarray(ASIDE), lambda: 0.5 * draw(_other(t), "y")]
         return f(jax.lax.switch(k, branches), t)
 
     return program
@@ -199,7 +203,7 @@ def switched(draw: Draw, f: Integrand) -> Any:
 def _switch_truth(law: Law, f: Integrand) -> Any:
     def truth(t: Any) -> Any:
         p = jax.nn.softmax(jnp.stack([t[0], t[1], 0.2]))
-        return p[0] * _mean(law, f, t) + p[1] * f(ASIDE, t) + p[2] * _mean(law, lambda x, t: f(0.5 * x, t), t, t + SHIFT)
+        return p[0] * _mean(law, f, t) + p[1] * f(ASIDE, t) + p[2] * _mean(law, lambda x, t: f(0.5 * x, t), t, _other(t))
 
     return truth
 
@@ -285,11 +289,11 @@ def _inner_truth(law: Law, f: Integrand) -> Any:
 
 
 @jax.custom_jvp
-def _cube(x: Any) -> Any:
-    return x**3
+def _squash(x: Any) -> Any:
+    return 2 * jnp.tanh(x)
 
 
-_cube.defjvp(lambda primals, tangents: (_cube(primals[0]), 3 * primals[0] ** 2 * tangents[0]))
+_squash.defjvp(lambda primals, tangents: (_squash(primals[0]), 2 / jnp.cosh(primals[0]) ** 2 * tangents[0]))
 
 
 @jax.custom_vjp
@@ -302,11 +306,11 @@ _sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * jnp.cos(x),))
 
 def custom_jvp(draw: Draw, f: Integrand) -> Any:
     """A function with a rule of its own, before the choice and after it."""
-    return lambda t: f(0.2 * _cube(draw(t + 0.1 * _cube(t), "x")), t)
+    return lambda t: f(_squash(draw(t + 0.1 * _squash(t), "x")), t)
 
 
 def _custom_jvp_truth(law: Law, f: Integrand) -> Any:
-    return lambda t: _mean(law, lambda x, t: f(0.2 * x**3, t), t, t + 0.1 * t**3)
+    return lambda t: _mean(law, lambda x, t: f(2 * jnp.tanh(x), t), t, t + 0.2 * jnp.tanh(t))
 
 
 def custom_vjp(draw: Draw, f: Integrand) -> Any:

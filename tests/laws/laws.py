@@ -92,6 +92,31 @@ def check_statistically(
         close(name, np.asarray(draws, np.float64), getattr(right, name.split()[-1], right.value))
 
 
+def check_forward(
+    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, draws: int = 0, rules: Any = None
+) -> None:
+    """As `check_exactly`, of directional derivatives in forward mode."""
+    right, objective = truth_of(truth), ppl.expectation(program)
+
+    def both(key: Any, theta: Any) -> Any:
+        direction = jnp.asarray(DIRECTION)
+        slope = lambda t: jax.jvp(lambda t: objective.surrogate(key, t), (t,), (direction,))
+        (value, first), (_, second) = jax.jvp(slope, (theta,), (direction,))
+        return {
+            "estimate": objective.estimate(key, theta),
+            "jvp": objective.jvp(key, (theta,), (direction,)),
+            "surrogate": (value, first, second),
+        }
+
+    wanted = (right.value, right.gradient @ DIRECTION, right.curvature @ DIRECTION)
+    with jax.enable_x64(True):
+        found = integrate(both, jax.random.key(KEY), jnp.asarray(THETA), rules=rules)
+    assert found.draws >= draws
+    np.testing.assert_allclose(found.mean["estimate"], wanted[0], rtol=1e-8)
+    np.testing.assert_allclose(np.asarray(found.mean["jvp"]), wanted[:2], rtol=1e-8)
+    np.testing.assert_allclose(np.asarray(found.mean["surrogate"]), wanted, rtol=1e-8)
+
+
 def close(name: str, draws: np.ndarray, wanted: Any) -> None:
     """Whether independent draws of an estimator have the mean that is wanted."""
     mean, error = draws.mean(axis=0), draws.std(axis=0, ddof=1) / np.sqrt(len(draws))

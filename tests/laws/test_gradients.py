@@ -5,10 +5,19 @@ The tolerance is 1e-8 of a number that no randomness enters, so there are no fal
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
-from .cases import FAMILIES, drawer, integrand, jump_of
-from .flows import FLOWS
-from .laws import check_exactly
+import scipy.special
+import scipy.stats
+
+import ppl
+
+from .cases import FAMILIES, THETA, drawer, integrand, jump_of
+from .flows import FLOWS, WHILE
+from .laws import KEY, check_exactly, check_forward
+from .rules import Rule, log_gamma, normal_panels, uniform_panels
 
 EVERYWHERE = [
     ("flip", "enumerate"),
@@ -21,12 +30,81 @@ EVERYWHERE = [
 ]
 """Family and estimator, through all control flows; small supports, so that all noise can be integrated."""
 
+TOO_MANY_NODES = {("normal", "scan_under_vmap"), ("normal", "vmap_under_scan")}
+"""Four normal numbers: see `test_statistics`."""
 
-@pytest.mark.parametrize("flow", FLOWS)
-@pytest.mark.parametrize(("family", "estimator"), EVERYWHERE, ids="-".join)
+SUMMED = {"straight", "jit_twice", "checkpoint", "custom_jvp", "custom_vjp", "inner_expect"}
+"""Flows in which a single enumerated choice is summed over, so that nothing is drawn."""
+
+PLACES = [
+    pytest.param(family, estimator, flow, id=f"{family}-{estimator}-{flow}")
+    for family, estimator in EVERYWHERE
+    for flow in FLOWS
+    if (family, flow) not in TOO_MANY_NODES
+]
+
+
+@pytest.mark.parametrize(("family", "estimator", "flow"), PLACES)
 def test_control_flow(family: str, estimator: str, flow: str) -> None:
     chosen = FAMILIES[family].estimators[estimator]
     draw, f = drawer(FAMILIES[family], chosen), integrand(jump_of(FAMILIES[family], chosen))
     program, truth = FLOWS[flow].program(draw, f), FLOWS[flow].truth(FAMILIES[family].law, f)
-    single = chosen.joint and flow in ("straight", "jit_twice", "checkpoint", "custom_jvp", "custom_vjp", "inner_expect")
-    check_exactly(program, truth, second=flow != "custom_vjp", draws=0 if single else FLOWS[flow].choices)
+    drawn = 0 if chosen.joint and flow in SUMMED else FLOWS[flow].choices
+    check_exactly(program, truth, second=flow != "custom_vjp", draws=drawn)
+
+
+FORWARD = [("normal", "reparam"), ("flip", "reinforce"), ("categorical", "baseline")]
+
+
+@pytest.mark.parametrize(("family", "estimator"), FORWARD)
+def test_while_loop_in_forward_mode(family: str, estimator: str) -> None:
+    chosen = FAMILIES[family].estimators[estimator]
+    draw, f = drawer(FAMILIES[family], chosen), integrand(jump_of(FAMILIES[family], chosen))
+    check_forward(WHILE.program(draw, f), WHILE.truth(FAMILIES[family].law, f), draws=3)
+
+
+def _break_rules(family: str, jump: float) -> dict[str, Rule]:
+    """Rules that know where the noise crosses the jump."""
+    distribution = FAMILIES[family].measure(THETA).numpyro
+    if family == "normal":
+        return {"normal": normal_panels([(jump - distribution.loc) / distribution.scale])}
+    if family == "exponential":
+        return {"uniform": uniform_panels([np.exp(-distribution.rate * jump)])}
+    below = scipy.special.gammainc(distribution.concentration, distribution.rate * jump)
+    return {"log_gamma": log_gamma(normal_panels([scipy.stats.norm.ppf(below)]))}
+
+
+ONE_NOISE = {"normal", "exponential", "gamma"}
+ONE_ORDER = {("gamma", "reparam"), ("beta", "reparam")}
+TOO_MANY = {("gamma", "measure_valued")}
+STRAIGHT = [
+    pytest.param(family, estimator, id=f"{family}-{estimator}")
+    for family, entry in FAMILIES.items()
+    for estimator in entry.estimators
+    if (family, estimator) not in {*EVERYWHERE, *TOO_MANY}
+]
+
+
+@pytest.mark.parametrize(("family", "estimator"), STRAIGHT)
+def test_family(family: str, estimator: str) -> None:
+    entry = FAMILIES[family]
+    chosen = entry.estimators[estimator]
+    scored = isinstance(chosen, ppl.estimators.Reinforce)
+    with jax.enable_x64(True):
+        rules = _break_rules(family, entry.jump) if family in ONE_NOISE and scored else None
+    # The noise of one draw can be cut where the value crosses a jump, that of several cannot.
+    smooth = family in {*ONE_NOISE, "beta"} and rules is None
+    f = integrand(None if smooth else entry.jump)
+    flow = FLOWS["straight"]
+    check_exactly(
+        flow.program(drawer(entry, chosen), f), flow.truth(entry.law, f), rules=rules,
+        second=(family, estimator) not in ONE_ORDER, draws=0 if chosen.joint else 1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["gamma", "beta"])
+def test_second_derivative_of_an_implicit_draw_is_refused(family: str) -> None:
+    draw = drawer(FAMILIES[family], ppl.estimators.Reparam())
+    objective = ppl.expectation(lambda t: draw(t, "x") ** 2)
+    with pytest.raises(ppl.errors.UnsupportedProgram, match=family):
+        jax.hessian(lambda t: objective.surrogate(jax.random.key(KEY), t))(jnp.asarray(THETA, jnp.float32))

@@ -13,8 +13,8 @@ from numpyro.contrib.control_flow import cond as numpyro_cond
 from numpyro.contrib.control_flow import scan as numpyro_scan
 from numpyro.infer.util import log_density
 
-XS = np.array([0.3, -0.7, 1.1, 0.2])
-GRID = np.array([[0.1, -0.4, 0.9], [1.3, 0.2, -0.6]])
+XS = (0.3, -0.7, 1.1, 0.2)
+GRID = ((0.1, -0.4, 0.9), (1.3, 0.2, -0.6))
 
 
 def numpyro_straight():
@@ -41,14 +41,14 @@ def numpyro_jit():
 def numpyro_plate():
     with numpyro.plate("lanes", 4):
         z = numpyro.sample("z", npd.Normal(0.0, 1.0))
-        numpyro.sample("x", npd.Normal(z * XS, 0.7))
+        numpyro.sample("x", npd.Normal(z * jnp.array(XS), 0.7))
 
 
 def numpyro_plates():
     with numpyro.plate("rows", 2, dim=-2):
         shift = numpyro.sample("shift", npd.Normal(0.0, 2.0))
         with numpyro.plate("columns", 3, dim=-1):
-            numpyro.sample("x", npd.Normal(GRID + shift, 1.0))
+            numpyro.sample("x", npd.Normal(jnp.array(GRID) + shift, 1.0))
 
 
 def numpyro_chain(carry, drift):
@@ -61,16 +61,21 @@ def numpyro_scan_of_plate():
         with numpyro.plate("lanes", 3):
             return numpyro.sample("x", npd.Normal(0.9 * carry + drift, 0.4)), None
 
-    numpyro_scan(step, jnp.full(3, 0.5), jnp.asarray(GRID))
+    numpyro_scan(step, jnp.full(3, 0.5), jnp.array(GRID))
 
 
 def numpyro_branch():
-    # Both branches must sample the same names: the one without a choice draws one that is masked out.
+    x = numpyro.sample("x", npd.Normal(0.5, 1.0))
+    with numpyro.handlers.mask(mask=x > 0):
+        numpyro.sample("y", npd.Exponential(1.0 + x**2))
+
+
+def numpyro_either():
     x = numpyro.sample("x", npd.Normal(0.5, 1.0))
     numpyro_cond(
         x > 0,
-        lambda x: numpyro.sample("y", npd.Exponential(1.0 + x**2)),
-        lambda x: numpyro.sample("y", npd.Exponential(1.0).mask(False)),
+        lambda x: numpyro.sample("y", npd.Normal(x, 0.5)),
+        lambda x: numpyro.sample("y", npd.Normal(0.0, 3.0)),
         x,
     )
 
@@ -94,6 +99,11 @@ def _column_of_shifts(choices: dict[str, Any]) -> dict[str, Any]:
     return choices | {"shift": np.asarray(choices["shift"])[:, None]}
 
 
+def _in_order_of_steps(choices: dict[str, Any]) -> dict[str, Any]:
+    """NumPyro takes given values in the order of execution, not in that of the array."""
+    return {name: value[::-1] for name, value in choices.items()}
+
+
 def _flat(choices: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in choices.items():
@@ -110,15 +120,19 @@ NUMPYRO: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "jit": (numpyro_jit, _flat),
     "vmap": (numpyro_plate, _flat),
     "array_parameters": (
-        lambda: numpyro.sample("x", npd.Normal(GRID, jnp.array([1.0, 0.5, 2.0]))),
+        lambda: numpyro.sample("x", npd.Normal(jnp.array(GRID), jnp.array([1.0, 0.5, 2.0]))),
         _flat,
     ),
-    "scan": (lambda: numpyro_scan(numpyro_chain, 0.5, jnp.asarray(XS)), _flat),
-    "scan_reverse": (lambda: numpyro_scan(numpyro_chain, 0.5, jnp.asarray(XS), reverse=True), _flat),
+    "scan": (lambda: numpyro_scan(numpyro_chain, 0.5, jnp.array(XS)), _flat),
+    "scan_reverse": (
+        lambda: numpyro_scan(numpyro_chain, 0.5, jnp.array(XS), reverse=True), _in_order_of_steps
+    ),
     "scan_of_vmap": (numpyro_scan_of_plate, _flat),
     "vmap_of_vmap": (numpyro_plates, _column_of_shifts),
     "cond_taken": (numpyro_branch, _flat),
     "cond_not_taken": (numpyro_branch, _flat),
+    "cond_left": (numpyro_either, _flat),
+    "cond_right": (numpyro_either, _flat),
     **{f"switch_{k}": (numpyro_switch, _switch_values) for k in range(3)},
 }
 
@@ -126,7 +140,7 @@ NUMPYRO: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 @pytest.mark.filterwarnings("ignore")  # NumPyro warns of sites that it substitutes inside loops
 @pytest.mark.parametrize("name", NUMPYRO)
 def test_agrees_with_numpyro(name, examples, tolerance):
-    example, (model, values) = examples[name], NUMPYRO[name]
+    example, (model, values) = examples(name), NUMPYRO[name]
     values = {address: jnp.asarray(value) for address, value in values(example.choices).items()}
     expected, _ = log_density(model, (), {}, values)
     found = example.make().log_density(example.choices)
@@ -168,6 +182,19 @@ def genjax_models() -> dict[str, tuple[Any, tuple[Any, ...]]]:
         return genjax.Scan(step, length=genjax.const(3))(0.5, drift) @ "chain"
 
     @genjax.gen
+    def near(x):
+        return genjax.normal(x, 0.5) @ "y"
+
+    @genjax.gen
+    def far(x):
+        return genjax.normal(0.0, 3.0) @ "y"
+
+    @genjax.gen
+    def either(loc):
+        x = genjax.normal(loc, 1.0) @ "x"
+        return genjax.Cond(near, far)(x > 0, x) @ "either"
+
+    @genjax.gen
     def pair(loc):
         a = genjax.normal(loc, 0.5) @ "a"
         return a + (genjax.laplace(a, 2.0) @ "b")
@@ -182,10 +209,12 @@ def genjax_models() -> dict[str, tuple[Any, tuple[Any, ...]]]:
     return {
         "straight": (straight, (0.3, 1.7)),
         "nested": (nested, (0.4,)),
-        "vmap": (lane.vmap(in_axes=(0,)), (jnp.asarray(XS),)),
-        "scan": (genjax.Scan(step, length=genjax.const(4)), (0.5, jnp.asarray(XS))),
-        "vmap_of_scan": (chain.vmap(in_axes=(0,)), (jnp.asarray(GRID),)),
-        "vmap_of_vmap": (row.vmap(in_axes=(0,)), (jnp.asarray(GRID),)),
+        "vmap": (lane.vmap(in_axes=(0,)), (jnp.array(XS),)),
+        "cond_left": (either, (0.5,)),
+        "cond_right": (either, (0.5,)),
+        "scan": (genjax.Scan(step, length=genjax.const(4)), (0.5, jnp.array(XS))),
+        "vmap_of_scan": (chain.vmap(in_axes=(0,)), (jnp.array(GRID),)),
+        "vmap_of_vmap": (row.vmap(in_axes=(0,)), (jnp.array(GRID),)),
     }
 
 
@@ -193,18 +222,23 @@ REARRANGED: dict[str, Callable[[Any], Any]] = {
     "nested": lambda c: {
         "left": c["left"], "deep/right": c["deep"]["right"], "last": {"a": c["a"], "b": c["b"]}
     },
+    "cond_left": lambda c: {"x": c["x"], "either": {"y": c["y"]}},
+    "cond_right": lambda c: {"x": c["x"], "either": {"y": c["y"]}},
     "vmap_of_scan": lambda c: {"chain": c},
     "vmap_of_vmap": lambda c: {"shift": c["shift"], "cells": {"x": c["x"]}},
 }  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore")  # TensorFlow Probability's
-@pytest.mark.parametrize("name", ["straight", "nested", "vmap", "scan", "vmap_of_scan", "vmap_of_vmap"])
+@pytest.mark.parametrize(
+    "name",
+    ["straight", "nested", "vmap", "cond_left", "cond_right", "scan", "vmap_of_scan", "vmap_of_vmap"],
+)
 def test_agrees_with_genjax(name, examples, tolerance):
     model, arguments = genjax_models()[name]
-    choices = examples[name].choices
+    choices = examples(name).choices
     rearranged = REARRANGED.get(name, lambda c: c)(choices)
     rearranged = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), rearranged)
     expected, _ = model.assess(rearranged, *arguments)
-    found = examples[name].make().log_density(choices)
+    found = examples(name).make().log_density(choices)
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)

@@ -21,7 +21,7 @@ def dist(distribution: npd.Distribution) -> Measure:
 
     Example:
         >>> import numpyro.distributions as npd, ppl
-        >>> ppl.dist(npd.Normal(0.0, 1.0).expand([3]).to_event(1)).log_density([0.0, 0.0, 0.0]).shape
+        >>> dist(npd.Normal(0.0, 1.0).expand([3]).to_event(1)).log_density([0.0, 0.0, 0.0]).shape
         ()
     """
     if not isinstance(distribution, npd.Distribution):
@@ -82,8 +82,8 @@ def zero_inflated(base: Any, *, gate: Any = None, gate_logits: Any = None) -> Me
 
     Example:
         >>> import ppl
-        >>> ppl.zero_inflated(ppl.poisson(3.0), gate=1.0).log_density(0).round(4).item()
-        0.0
+        >>> zero_inflated(ppl.poisson(3.0), gate=0.5).log_density(0).round(4).item()
+        -0.6446
     """
     exactly_one("zero_inflated", gate=gate, gate_logits=gate_logits)
     inner = _numpyro("zero_inflated", base)

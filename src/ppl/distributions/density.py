@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.scipy.special import gammaln
 
+from ppl.distributions.finite_support import support_values
 from ppl.distributions.parameters import check_parameters, parameter_predicates
 from ppl.distributions.support import (
     inside,
@@ -17,7 +18,6 @@ from ppl.distributions.support import (
     moving_support,
     states_support,
     support_of,
-    support_values,
 )
 
 __all__ = ["check_parameters", "log_density", "moving_support", "parameter_predicates", "support_values"]
@@ -26,18 +26,17 @@ __all__ = ["check_parameters", "log_density", "moving_support", "parameter_predi
 def log_density(distribution: Any, value: Any) -> jax.Array:
     """The log density of `value`, an array of the batch shape, in float32 or better.
 
-        Inside the support it is NumPyro's `log_prob`. Outside it is minus infinity with derivative zero in
-        the value and in the parameters, never NaN: NumPyro is asked about a point of the support there. A
-        family whose support is the whole space pays nothing for this.
+    Inside the support it is NumPyro's `log_prob`. Outside it is minus infinity with derivative zero in
+    the value and in the parameters, never NaN: NumPyro is asked about a point of the support there. A
+    family whose support is the whole space pays nothing for this.
 
-        bfloat16 and float16 parameters and values are converted to float32 first: a sum of a thousand log
-        densities of eight bits each has no correct digit.
+    bfloat16 and float16 parameters and values are converted to float32 first: a sum of a thousand log
+    densities of eight bits each has no correct digit.
 
     Example:
-            >>> import numpyro.distributions as dist
-    from jax.scipy.special import gammaln
-            >>> log_density(dist.Exponential(2.0), -1.0).item()
-            -inf
+        >>> import numpyro.distributions as dist
+        >>> log_density(dist.Exponential(2.0), -1.0).item()
+        -inf
     """
     return _log_density(_at_least_float32(distribution), _at_least_float32(jnp.asarray(value)))
 

@@ -45,7 +45,7 @@ def parameter_predicates(distribution: Any) -> list[tuple[str, str, jax.Array]]:
 
     Example:
         >>> import jax.numpy as jnp, numpyro.distributions as dist
-        >>> parameter_predicates(dist.Exponential(jnp.array([1.0, -1.0])))
+        >>> parameter_predicates(dist.Exponential(jnp.array([1.0, -1.0]), validate_args=False))
         [('rate', 'must be positive', Array([ True, False], dtype=bool))]
     """
     return [(c.name, c.text, jnp.asarray(c.holds)) for c in _conditions(distribution, traced=True)]
