@@ -143,9 +143,8 @@ def fit(case: Case, key: jax.Array, steps: int, draws: int) -> Fitted:
     began = time.perf_counter()
     train_key, value_key = jax.random.split(key)
     optimizer = optax.adam(optax.cosine_decay_schedule(0.03, steps), b2=0.99)
-    start = jax.tree.map(jnp.float32, case.start)
     result = ppl.fit(
-        case.objective, start, optimizer, key=train_key, steps=steps, num_samples=64, progress=False
+        case.objective, case.start, optimizer, key=train_key, steps=steps, num_samples=64, progress=False
     )
     values = jax.vmap(lambda k: case.objective.estimate(k, result.params))(jax.random.split(value_key, draws))
     return Fitted(

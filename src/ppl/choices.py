@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -54,6 +54,28 @@ class Choices(dict[str, Any]):
     def leaves(self) -> Iterator[tuple[Address, Any]]:
         """Each `(address, value)`, addresses as tuples."""
         yield from _leaves((), self)
+
+    def select(self, *addresses: str | Address) -> Choices:
+        """Only the choices at, or below, these addresses."""
+        wanted = [canonical(address) for address in addresses]
+        return self._where(lambda address: any(address[: len(w)] == w for w in wanted))
+
+    def without(self, *addresses: str | Address) -> Choices:
+        """All choices but those at, or below, these addresses.
+
+        Example:
+            >>> Choices({"x": 1.0, "sub": {"y": 2.0}}).without("sub")
+            Choices({'x': 1.0})
+        """
+        unwanted = [canonical(address) for address in addresses]
+        return self._where(lambda address: not any(address[: len(w)] == w for w in unwanted))
+
+    def _where(self, holds: Callable[[Address], bool]) -> Choices:
+        kept = Choices()
+        for address, value in self.leaves():
+            if holds(address):
+                kept._insert(address, value)
+        return kept
 
     def __or__(self, other: Any) -> Choices:  # type: ignore[override]
         return merge(self, other)

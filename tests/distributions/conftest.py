@@ -149,7 +149,19 @@ VECTOR: dict[str, Example] = {
 
 EXAMPLES: dict[str, Example] = {**CONTINUOUS, **DISCRETE, **VECTOR}
 
-_GROUPS = {"example": EXAMPLES, "continuous": CONTINUOUS, "discrete": DISCRETE, "vector": VECTOR}
+
+def _in_scipy(table: dict[str, Example]) -> dict[str, Example]:
+    return {name: example for name, example in table.items() if example.scipy is not None}
+
+
+_GROUPS = {
+    "example": EXAMPLES,
+    "continuous": CONTINUOUS,
+    "discrete": DISCRETE,
+    "vector": VECTOR,
+    "continuous_in_scipy": _in_scipy(CONTINUOUS),
+    "discrete_in_scipy": _in_scipy(DISCRETE),
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

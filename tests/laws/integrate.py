@@ -30,7 +30,8 @@ from ppl.noise import noise_p
 from ppl.transforms import jax_internals as internals
 
 MOST_WORLDS = 2**17
-_NEGLIGIBLE = 1e-15  # the least probability of a world
+_NEGLIGIBLE = 1e-22  # the least probability of a world
+_TIE = 1e-14  # two quantiles that are closer are one, up to rounding
 
 
 class Integral(NamedTuple):
@@ -81,6 +82,7 @@ class Worlds:
         weights: of each world; they sum to one.
         parents: for each split, the world that each new one came from.
         latent: what is known of a number drawn from a key: a node, or the interval of its quantile.
+        blocks: the law and shape that each key has drawn.
         draws: how many numbers were drawn.
     """
 
@@ -89,7 +91,13 @@ class Worlds:
         self.weights = np.ones(1)
         self.parents: list[np.ndarray] = []
         self.latent: dict[Any, Any] = {}
+        self.blocks: dict[bytes, Any] = {}
         self.draws = 0
+
+    def claim(self, key: bytes, block: Any) -> None:
+        """Refuse a key from which blocks of two kinds are drawn: they would depend on each other."""
+        first = self.blocks.setdefault(key, block)
+        assert first == block, f"one key draws two blocks of noise, {first} and {block}"
 
     def read(self, value: Any) -> Any:
         """A value for the worlds there are now: with a leading axis if it differs between them."""
@@ -236,6 +244,7 @@ def _noise(values: list[Any], params: Any, worlds: Worlds) -> Any:
     for row, outer_index in enumerate(np.ndindex(*outer)):
         for index in np.ndindex(*shape):
             name = (law.name, data[row].tobytes(), index)
+            worlds.claim(data[row].tobytes(), (law.name, shape))
             entries = [_entry(p, (*outer_index, *index), worlds) for p in parameters]
             columns.append(_draw(name, law.name, entries, memo, worlds))
     full = (*outer, *shape)
@@ -280,15 +289,20 @@ def _continuous(name: Any, rule: Rule, parameters: list[np.ndarray], worlds: Wor
 def _discrete(name: Any, probabilities: np.ndarray, worlds: Worlds) -> PerWorld:
     """Values 0, 1, ... of these probabilities; narrows the interval of the latent quantile."""
     count = len(worlds.weights)
-    if name not in worlds.latent:
-        worlds.draws += 1
-        worlds.latent[name] = (worlds.wrap(np.zeros(count)), worlds.wrap(np.ones(count)))
-    low, high = (worlds.read(end) for end in worlds.latent[name])
     ends = np.concatenate([np.zeros((count, 1)), np.cumsum(probabilities, axis=1)], axis=1)
     ends[:, -1] = 1.0
-    lows, highs = np.maximum(low[:, None], ends[:, :-1]), np.minimum(high[:, None], ends[:, 1:])
-    widths = highs - lows
-    shares = np.where(widths > _NEGLIGIBLE, widths / np.maximum(high - low, _NEGLIGIBLE)[:, None], 0)
+    if name not in worlds.latent:
+        worlds.draws += 1
+        lows, highs, shares = ends[:, :-1], ends[:, 1:], probabilities
+    else:
+        low, high = (worlds.read(end)[:, None] for end in worlds.latent[name])
+        lows, highs = np.maximum(low, ends[:, :-1]), np.minimum(high, ends[:, 1:])
+        widths = highs - lows
+        shares = np.where(widths > _TIE, widths / np.maximum(high - low, _TIE), 0)
+        # A part that is too narrow to be cut falls to one value as a whole.
+        narrow = high - low <= 4 * _TIE
+        middle = np.argmax(ends[:, 1:] >= (low + high) / 2, axis=1)[:, None]
+        shares = np.where(narrow, np.arange(shares.shape[1]) == middle, shares)
     values = worlds.split(shares)
     parent = worlds.parents[-1]
     worlds.latent[name] = (worlds.wrap(lows[parent, values]), worlds.wrap(highs[parent, values]))

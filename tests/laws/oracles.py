@@ -90,13 +90,13 @@ def categorical(logits: Any, count: int) -> Law:
 
 
 def poisson(rate: Any) -> Law:
-    """Counts up to where less than 1e-16 is left."""
-    return discrete(lambda x, t: jnp.exp(x * jnp.log(rate(t)) - rate(t) - gammaln(x + 1)), 45)
+    """Counts up to where less than 1e-22 is left."""
+    return discrete(lambda x, t: jnp.exp(x * jnp.log(rate(t)) - rate(t) - gammaln(x + 1)), 50)
 
 
 def geometric(probs: Any) -> Law:
     """Failures before the first success."""
-    return discrete(lambda x, t: probs(t) * (1 - probs(t)) ** x, 120)
+    return discrete(lambda x, t: probs(t) * (1 - probs(t)) ** x, 160)
 
 
 def binomial(count: int, probs: Any) -> Law:

@@ -24,16 +24,16 @@ def trapezoid(step: float = 0.5, reach: float = 7.5) -> Rule:
     return Rule(nodes, step * scipy.stats.norm.pdf(nodes))
 
 
-def uniform_panels(breaks: Sequence[float]) -> Rule:
+def uniform_panels(breaks: Sequence[float], step: float = 1 / 8) -> Rule:
     """`tanh_sinh` between the places where a function of a uniform number jumps."""
-    edges, rule = np.unique([0.0, *breaks, 1.0]), tanh_sinh()
+    edges, rule = np.unique([0.0, *breaks, 1.0]), tanh_sinh(step)
     nodes = [a + (b - a) * rule.nodes for a, b in zip(edges[:-1], edges[1:], strict=True)]
     return Rule(np.concatenate(nodes), np.concatenate([w * rule.weights for w in np.diff(edges)]))
 
 
-def normal_panels(breaks: Sequence[float], count: int = 24) -> Rule:
+def normal_panels(breaks: Sequence[float], count: int = 24, inner: Sequence[float] = (-6, -3, 0, 3, 6)) -> Rule:
     """Gauss–Legendre on panels of [-9, 9], for a function of a normal number that jumps at `breaks`."""
-    edges = np.unique([*np.linspace(-9, 9, 7), *breaks])
+    edges = np.unique([-9, *inner, 9, *breaks])
     nodes, weights = panels(edges, count)
     return Rule(nodes, weights * scipy.stats.norm.pdf(nodes))
 
@@ -45,14 +45,14 @@ def panels(edges: Sequence[float], count: int) -> tuple[np.ndarray, np.ndarray]:
     return (middles[:, None] + halves[:, None] * nodes).ravel(), (halves[:, None] * weights).ravel()
 
 
-def tanh_sinh(step: float = 1 / 8, reach: float = 3.6) -> Rule:
+def tanh_sinh(step: float = 1 / 8, reach: float = 3.1) -> Rule:
     """The double exponential rule on (0, 1): exponents and logarithms at the ends do no harm.
 
     Reference: Takahasi, Mori, "Double exponential formulas for numerical integration", 1974.
     """
     t = np.arange(-reach, reach + step / 2, step)
     exponent = np.pi * np.sinh(t)
-    nodes = scipy.special.expit(exponent)
+    nodes = scipy.special.expit(exponent)  # the last is short of one, whose logarithm no draw has
     weights = step * np.pi * np.cosh(t) * nodes * scipy.special.expit(-exponent)
     return Rule(nodes, weights)
 
@@ -70,24 +70,24 @@ def _log_gamma(node: np.ndarray, concentration: np.ndarray) -> np.ndarray:
 
 
 RULES: dict[str, Rule] = {
-    "normal": trapezoid(),
+    "normal": trapezoid(0.36),
     "uniform": tanh_sinh(),
     "log_gamma": log_gamma(trapezoid(0.4)),
 }
 
 
 def support_probabilities(law: str, parameters: list[Any]) -> np.ndarray:
-    """Probabilities of 0, 1, ... under a discrete law, in each world; infinite ones cut where 1e-15 is left."""
+    """Probabilities of 0, 1, ... under a discrete law, in each world; infinite ones cut where 1e-22 is left."""
     return _PROBABILITIES[law](*parameters)
 
 
 def _poisson(rate: np.ndarray) -> np.ndarray:
-    most = int(scipy.stats.poisson.isf(1e-15, rate.max())) + 2
+    most = int(3 * rate.max()) + 45
     return scipy.stats.poisson.pmf(np.arange(most), rate[:, None])
 
 
 def _geometric(probs: np.ndarray) -> np.ndarray:
-    most = int(np.ceil(np.log(1e-15) / np.log1p(-probs.min()))) + 1
+    most = int(np.ceil(np.log(1e-22) / np.log1p(-probs.min()))) + 1
     return probs[:, None] * (1 - probs[:, None]) ** np.arange(most)
 
 

@@ -17,7 +17,7 @@ import ppl
 from .cases import FAMILIES, THETA, drawer, integrand, jump_of
 from .flows import FLOWS, WHILE
 from .laws import KEY, check_exactly, check_forward
-from .rules import Rule, log_gamma, normal_panels, uniform_panels
+from .rules import Rule, log_gamma, normal_panels, tanh_sinh, uniform_panels
 
 EVERYWHERE = [
     ("flip", "enumerate"),
@@ -63,8 +63,8 @@ def test_while_loop_in_forward_mode(family: str, estimator: str) -> None:
     check_forward(WHILE.program(draw, f), WHILE.truth(FAMILIES[family].law, f), draws=3)
 
 
-def _break_rules(family: str, jump: float) -> dict[str, Rule]:
-    """Rules that know where the noise crosses the jump."""
+def _rules(family: str, jump: float) -> dict[str, Rule]:
+    """Rules whose panels end where the value crosses the jump, as the noise does it."""
     distribution = FAMILIES[family].measure(THETA).numpyro
     if family == "normal":
         return {"normal": normal_panels([(jump - distribution.loc) / distribution.scale])}
@@ -73,6 +73,14 @@ def _break_rules(family: str, jump: float) -> dict[str, Rule]:
     below = scipy.special.gammainc(distribution.concentration, distribution.rate * jump)
     return {"log_gamma": log_gamma(normal_panels([scipy.stats.norm.ppf(below)]))}
 
+
+COUPLINGS = {
+    # The coupled Maxwell variable has the sign of the normal one.
+    "normal": {"normal": normal_panels([0], 12, (-3, 3)), "uniform": tanh_sinh(1 / 6)},
+    # One of the trials, picked at random.
+    "binomial": {"uniform": Rule(np.array([1, 3, 5]) / 6, np.full(3, 1 / 3))},
+}
+"""Rules for the noise inside measure-valued derivatives that jumps by itself."""
 
 ONE_NOISE = {"normal", "exponential", "gamma"}
 ONE_ORDER = {("gamma", "reparam"), ("beta", "reparam")}
@@ -89,11 +97,13 @@ STRAIGHT = [
 def test_family(family: str, estimator: str) -> None:
     entry = FAMILIES[family]
     chosen = entry.estimators[estimator]
-    scored = isinstance(chosen, ppl.estimators.Reinforce)
+    scored = isinstance(chosen, ppl.estimators.Reinforce) and family in ONE_NOISE
     with jax.enable_x64(True):
-        rules = _break_rules(family, entry.jump) if family in ONE_NOISE and scored else None
+        rules = _rules(family, entry.jump) if scored else None
+    if isinstance(chosen, ppl.estimators.MeasureValued):
+        rules = COUPLINGS.get(family)
     # The noise of one draw can be cut where the value crosses a jump, that of several cannot.
-    smooth = family in {*ONE_NOISE, "beta"} and rules is None
+    smooth = family in {*ONE_NOISE, "beta"} and not scored
     f = integrand(None if smooth else entry.jump)
     flow = FLOWS["straight"]
     check_exactly(

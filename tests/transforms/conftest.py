@@ -268,11 +268,17 @@ EXAMPLES: dict[str, Example] = {
         lambda c: _n(c["z"]) + _n(c["x"], c["z"] * XS, 0.7),
     ),
     "array_parameters": Example(
-        lambda: block(jnp.array(GRID.tolist())), {"x": GRID[::-1]}, lambda c: _n(c["x"], GRID, [1.0, 0.5, 2.0])
+        lambda: block(jnp.array(GRID.tolist())),
+        {"x": GRID[::-1]},
+        lambda c: _n(c["x"], GRID, [1.0, 0.5, 2.0]),
     ),
-    "scan": Example(lambda: chain(jnp.array(XS.tolist())), _LINE, lambda c: _walk(c["x"], c["y"], 0.5, XS, range(4))),
+    "scan": Example(
+        lambda: chain(jnp.array(XS.tolist())), _LINE, lambda c: _walk(c["x"], c["y"], 0.5, XS, range(4))
+    ),
     "scan_reverse": Example(
-        lambda: backward(jnp.array(XS.tolist())), _LINE, lambda c: _walk(c["x"], c["y"], 0.5, XS, reversed(range(4)))
+        lambda: backward(jnp.array(XS.tolist())),
+        _LINE,
+        lambda c: _walk(c["x"], c["y"], 0.5, XS, reversed(range(4))),
     ),
     "fori_loop": Example(lambda: counted(0.5), {"x": XS}, _counted),
     "vmap_of_scan": Example(
@@ -280,7 +286,9 @@ EXAMPLES: dict[str, Example] = {
         _SQUARE,
         lambda c: sum(_walk(x, y, 0.5, d, range(3)) for x, y, d in zip(c["x"], c["y"], GRID, strict=True)),
     ),
-    "scan_of_vmap": Example(lambda: chain_of_lanes(jnp.array(GRID.tolist())), {"x": GRID[::-1]}, _chain_of_lanes),
+    "scan_of_vmap": Example(
+        lambda: chain_of_lanes(jnp.array(GRID.tolist())), {"x": GRID[::-1]}, _chain_of_lanes
+    ),
     "vmap_of_vmap": Example(
         lambda: lanes_of_lanes(jnp.array(GRID.tolist())),
         {"shift": np.array([0.4, -0.8]), "x": GRID[::-1]},

@@ -29,20 +29,27 @@ def scanned(body, values, **options):
 
 def looped(body, values):
     """`body` under a fori_loop over `values`."""
-    return lambda outer: jax.lax.fori_loop(0, len(values), lambda i, s: s + jnp.sum(body(outer + values[i])), 0.0)
+    return lambda outer: jax.lax.fori_loop(
+        0, len(values), lambda i, s: s + jnp.sum(body(outer + values[i])), 0.0
+    )
 
 
-def called(body, _):
+def called(body):
     """`body` under jit, checkpoint and a nested program."""
     return jax.jit(jax.checkpoint(lambda outer: gen(body)(outer) @ ()))
 
 
-def branched(body, _):
+def branched(body):
     """`body` in a branch that is always taken, of a predicate that is mapped wherever the outer value is."""
     return lambda outer: jax.lax.cond(outer > -1.0, body, lambda outer: 0.0 * body(outer), outer)
 
 
-MAKERS = {"vmap": mapped, "scan": scanned, "reverse": functools.partial(scanned, reverse=True), "loop": looped}
+MAKERS = {
+    "vmap": mapped,
+    "scan": scanned,
+    "reverse": functools.partial(scanned, reverse=True),
+    "loop": looped,
+}
 NESTS = [
     ("vmap", "scan"), ("scan", "vmap"), ("vmap", "vmap"), ("scan", "scan"), ("vmap", "reverse"),
     ("loop", "vmap"), ("vmap", "loop"), ("loop", "scan"),
@@ -51,13 +58,13 @@ NESTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wrap", [None, called, branched], ids=["plain", "called", "branched"])
+@pytest.mark.parametrize("wrap", [called, branched])
 @pytest.mark.parametrize("nest", NESTS, ids="-".join)
 def test_axes_of_a_trace_are_in_the_order_of_the_program(nest, wrap):
     values = [A, B, C][: len(nest)]
     body = told
     for kind, axis in zip(reversed(nest), reversed(values), strict=True):
-        body = MAKERS[kind](wrap(body, axis) if wrap is not None else body, axis)
+        body = MAKERS[kind](wrap(body), axis)
     program = gen(lambda: jnp.sum(body(0.0)))
     expected = functools.reduce(np.add.outer, map(np.asarray, values))
     trace = program().simulate(KEY)
@@ -85,18 +92,18 @@ def test_lanes_that_do_not_take_a_branch_hold_zero_and_count_nothing():
             return jax.lax.switch(
                 x.astype(int),
                 [
-                    lambda: normal(5.0, 1e-5) @ "a",
-                    lambda: normal(6.0, 1e-5) @ "b",
-                    lambda: (normal(7.0, 1e-5) @ "a") + (normal(8.0, 1e-5) @ "b"),
+                    lambda: normal(5.0, 0.01) @ "a",
+                    lambda: normal(6.0, 0.01) @ "b",
+                    lambda: (normal(7.0, 0.01) @ "a") + (normal(8.0, 0.01) @ "b"),
                 ],
             )
 
         return jax.vmap(lane)(xs)
 
     trace = program(jnp.array([0.0, 1.0, 2.0])).simulate(KEY)
-    np.testing.assert_allclose(trace.choices["a"], [5.0, 0.0, 7.0], atol=1e-3)
-    np.testing.assert_allclose(trace.choices["b"], [0.0, 6.0, 8.0], atol=1e-3)
-    np.testing.assert_allclose(trace.retval, [5.0, 6.0, 15.0], atol=1e-3)
+    np.testing.assert_allclose(trace.choices["a"], [5.0, 0.0, 7.0], atol=0.1)
+    np.testing.assert_allclose(trace.choices["b"], [0.0, 6.0, 8.0], atol=0.1)
+    np.testing.assert_allclose(trace.retval, [5.0, 6.0, 15.0], atol=0.1)
     wrong = trace.choices | {}
     wrong = {"a": wrong["a"].at[1].set(99.0), "b": wrong["b"].at[0].set(-99.0)}
     np.testing.assert_allclose(program(jnp.arange(3.0)).log_density(wrong), trace.log_density, rtol=1e-5)

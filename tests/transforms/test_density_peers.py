@@ -125,7 +125,8 @@ NUMPYRO: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     ),
     "scan": (lambda: numpyro_scan(numpyro_chain, 0.5, jnp.array(XS)), _flat),
     "scan_reverse": (
-        lambda: numpyro_scan(numpyro_chain, 0.5, jnp.array(XS), reverse=True), _in_order_of_steps
+        lambda: numpyro_scan(numpyro_chain, 0.5, jnp.array(XS), reverse=True),
+        _in_order_of_steps,
     ),
     "scan_of_vmap": (numpyro_scan_of_plate, _flat),
     "vmap_of_vmap": (numpyro_plates, _column_of_shifts),

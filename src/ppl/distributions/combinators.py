@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpyro.distributions as npd
+from numpyro.distributions import discrete
 
 from ppl.distributions.construct import build, exactly_one, floating
 from ppl.errors import ParameterError
@@ -87,7 +88,7 @@ def zero_inflated(base: Any, *, gate: Any = None, gate_logits: Any = None) -> Me
     """
     exactly_one("zero_inflated", gate=gate, gate_logits=gate_logits)
     inner = _numpyro("zero_inflated", base)
-    cls = npd.discrete.ZeroInflatedProbs if gate_logits is None else npd.discrete.ZeroInflatedLogits
+    cls = discrete.ZeroInflatedProbs if gate_logits is None else discrete.ZeroInflatedLogits
     key, value = ("gate", gate) if gate_logits is None else ("gate_logits", gate_logits)
     parts = {"base_dist": inner, key: floating(value)}
     return distribution_measure("zero_inflated", lambda: build("zero_inflated", cls, parts))

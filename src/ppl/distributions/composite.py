@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from numpyro.distributions import discrete
 
 from ppl.distributions.registry import Shape, draw, draws, is_reparameterized
 from ppl.noise import BERNOULLI, Noise
@@ -17,7 +18,7 @@ def _of_base(distribution: Any) -> bool:
 
 
 @draws(dist.TransformedDistribution, dist.FoldedDistribution, reparameterized=_of_base)
-def transformed(distribution: dist.TransformedDistribution, noise: Noise, sample_shape: Shape) -> jax.Array:
+def transformed(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """The base's draw through the transforms."""
     value = draw(distribution.base_dist, noise, sample_shape)
     for transform in distribution.transforms:
@@ -32,7 +33,7 @@ def wrapped(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
 
 
 @draws(dist.ExpandedDistribution, reparameterized=_of_base)
-def expanded(distribution: dist.ExpandedDistribution, noise: Noise, sample_shape: Shape) -> jax.Array:
+def expanded(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Independent draws of the base along every axis that was added or stretched."""
     base = distribution.base_dist
     added = len(distribution.batch_shape) - len(base.batch_shape)
@@ -49,7 +50,7 @@ def expanded(distribution: dist.ExpandedDistribution, noise: Noise, sample_shape
 
 
 @draws(dist.MixtureSameFamily, reparameterized=False)
-def mixture(distribution: dist.MixtureSameFamily, noise: Noise, sample_shape: Shape) -> jax.Array:
+def mixture(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """A component by its weight, then that component's draw."""
     batch = (*sample_shape, *distribution.batch_shape)
     components = distribution.component_distribution.expand((*batch, distribution.mixture_size))
@@ -60,7 +61,7 @@ def mixture(distribution: dist.MixtureSameFamily, noise: Noise, sample_shape: Sh
     return jnp.squeeze(jnp.take_along_axis(values, which, axis=axis), axis)
 
 
-@draws(dist.discrete.ZeroInflatedProbs, dist.discrete.ZeroInflatedLogits, reparameterized=False)
+@draws(discrete.ZeroInflatedProbs, discrete.ZeroInflatedLogits, reparameterized=False)
 def zero_inflated(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Zero with the probability of the gate, else the base's draw."""
     shape = distribution.shape(sample_shape)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from numpyro.distributions import discrete
 
 from ppl.distributions.flip import Flip
 from ppl.distributions.registry import Shape, draws, float_dtype, working_dtype
@@ -45,12 +46,12 @@ def categorical_logits(distribution: Any, noise: Noise, sample_shape: Shape) -> 
 
 
 @draws(dist.Poisson, reparameterized=False)
-def poisson(distribution: dist.Poisson, noise: Noise, sample_shape: Shape) -> jax.Array:
+def poisson(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """A count."""
     return noise.draw(POISSON, distribution.shape(sample_shape), integer_dtype(), distribution.rate)
 
 
-@draws(dist.discrete.GeometricProbs, dist.discrete.GeometricLogits, reparameterized=False)
+@draws(discrete.GeometricProbs, discrete.GeometricLogits, reparameterized=False)
 def geometric(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Failures before the first success."""
     return noise.draw(GEOMETRIC, distribution.shape(sample_shape), integer_dtype(), distribution.probs)
@@ -64,14 +65,14 @@ def binomial(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
 
 
 @draws(dist.DiscreteUniform, reparameterized=False)
-def discrete_uniform(distribution: dist.DiscreteUniform, noise: Noise, sample_shape: Shape) -> jax.Array:
+def discrete_uniform(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """An integer from low to high, both included."""
     shape = distribution.shape(sample_shape)
     return noise.draw(INTEGER, shape, integer_dtype(), distribution.low, distribution.high)
 
 
 @draws(dist.GammaPoisson, reparameterized=False)
-def gamma_poisson(distribution: dist.GammaPoisson, noise: Noise, sample_shape: Shape) -> jax.Array:
+def gamma_poisson(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """A Poisson count whose rate is a gamma draw; the negative binomials are of this kind."""
     shape = distribution.shape(sample_shape)
     dtype = working_dtype(float_dtype(distribution.concentration, distribution.rate))

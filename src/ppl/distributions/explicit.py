@@ -25,14 +25,14 @@ def _uniform(noise: Noise, shape: Shape, dtype: Any) -> jax.Array:
 
 
 @draws(dist.Normal, reparameterized=True)
-def normal(distribution: dist.Normal, noise: Noise, sample_shape: Shape) -> jax.Array:
+def normal(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc + scale * n."""
     dtype = float_dtype(distribution.loc, distribution.scale)
     return _affine(distribution, _normal(noise, distribution.shape(sample_shape), dtype), dtype)
 
 
 @draws(dist.Laplace, reparameterized=True)
-def laplace(distribution: dist.Laplace, noise: Noise, sample_shape: Shape) -> jax.Array:
+def laplace(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """The quantile at u, from the logarithm of the nearer tail so that no draw is infinite."""
     dtype = float_dtype(distribution.loc, distribution.scale)
     u = _uniform(noise, distribution.shape(sample_shape), dtype)
@@ -41,7 +41,7 @@ def laplace(distribution: dist.Laplace, noise: Noise, sample_shape: Shape) -> ja
 
 
 @draws(dist.Cauchy, reparameterized=True)
-def cauchy(distribution: dist.Cauchy, noise: Noise, sample_shape: Shape) -> jax.Array:
+def cauchy(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc + scale * tan(pi (u - 1/2))."""
     dtype = float_dtype(distribution.loc, distribution.scale)
     u = _uniform(noise, distribution.shape(sample_shape), dtype)
@@ -49,7 +49,7 @@ def cauchy(distribution: dist.Cauchy, noise: Noise, sample_shape: Shape) -> jax.
 
 
 @draws(dist.Gumbel, reparameterized=True)
-def gumbel(distribution: dist.Gumbel, noise: Noise, sample_shape: Shape) -> jax.Array:
+def gumbel(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc - scale * log(-log u)."""
     dtype = float_dtype(distribution.loc, distribution.scale)
     u = _uniform(noise, distribution.shape(sample_shape), dtype)
@@ -57,7 +57,7 @@ def gumbel(distribution: dist.Gumbel, noise: Noise, sample_shape: Shape) -> jax.
 
 
 @draws(dist.Logistic, reparameterized=True)
-def logistic(distribution: dist.Logistic, noise: Noise, sample_shape: Shape) -> jax.Array:
+def logistic(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc + scale * log(u / (1 - u))."""
     dtype = float_dtype(distribution.loc, distribution.scale)
     u = _uniform(noise, distribution.shape(sample_shape), dtype)
@@ -65,7 +65,7 @@ def logistic(distribution: dist.Logistic, noise: Noise, sample_shape: Shape) -> 
 
 
 @draws(dist.Uniform, reparameterized=True)
-def uniform(distribution: dist.Uniform, noise: Noise, sample_shape: Shape) -> jax.Array:
+def uniform(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws low + (high - low) u."""
     dtype = float_dtype(distribution.low, distribution.high)
     u = _uniform(noise, distribution.shape(sample_shape), dtype).astype(dtype)
@@ -73,7 +73,7 @@ def uniform(distribution: dist.Uniform, noise: Noise, sample_shape: Shape) -> ja
 
 
 @draws(dist.Exponential, reparameterized=True)
-def exponential(distribution: dist.Exponential, noise: Noise, sample_shape: Shape) -> jax.Array:
+def exponential(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """-log(u) / rate."""
     dtype = float_dtype(distribution.rate)
     u = _uniform(noise, distribution.shape(sample_shape), dtype)
@@ -81,7 +81,7 @@ def exponential(distribution: dist.Exponential, noise: Noise, sample_shape: Shap
 
 
 @draws(dist.HalfNormal, reparameterized=True)
-def half_normal(distribution: dist.HalfNormal, noise: Noise, sample_shape: Shape) -> jax.Array:
+def half_normal(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws scale * |n|, where an exact zero, which is outside the support, becomes the least number."""
     dtype = float_dtype(distribution.scale)
     standard = jnp.abs(_normal(noise, distribution.shape(sample_shape), dtype))
@@ -89,7 +89,7 @@ def half_normal(distribution: dist.HalfNormal, noise: Noise, sample_shape: Shape
 
 
 @draws(dist.HalfCauchy, reparameterized=True)
-def half_cauchy(distribution: dist.HalfCauchy, noise: Noise, sample_shape: Shape) -> jax.Array:
+def half_cauchy(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws scale * tan(pi u / 2)."""
     dtype = float_dtype(distribution.scale)
     u = _uniform(noise, distribution.shape(sample_shape), dtype)
@@ -97,7 +97,7 @@ def half_cauchy(distribution: dist.HalfCauchy, noise: Noise, sample_shape: Shape
 
 
 @draws(dist.Weibull, reparameterized=True)
-def weibull(distribution: dist.Weibull, noise: Noise, sample_shape: Shape) -> jax.Array:
+def weibull(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws scale * (-log u)^(1 / concentration)."""
     dtype = float_dtype(distribution.scale, distribution.concentration)
     u = _uniform(noise, distribution.shape(sample_shape), dtype)
@@ -105,7 +105,7 @@ def weibull(distribution: dist.Weibull, noise: Noise, sample_shape: Shape) -> ja
 
 
 @draws(dist.Kumaraswamy, reparameterized=True)
-def kumaraswamy(distribution: dist.Kumaraswamy, noise: Noise, sample_shape: Shape) -> jax.Array:
+def kumaraswamy(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """(1 - u^(1/b))^(1/a), kept off the ends as NumPyro does."""
     dtype = float_dtype(distribution.concentration1, distribution.concentration0)
     limits = jnp.finfo(dtype)
@@ -116,7 +116,7 @@ def kumaraswamy(distribution: dist.Kumaraswamy, noise: Noise, sample_shape: Shap
 
 
 @draws(dist.AsymmetricLaplace, reparameterized=True)
-def asymmetric_laplace(distribution: dist.AsymmetricLaplace, noise: Noise, sample_shape: Shape) -> jax.Array:
+def asymmetric_laplace(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc - left * e + right * e', of two exponentials."""
     dtype = float_dtype(distribution.loc, distribution.scale, distribution.asymmetry)
     shape = distribution.shape(sample_shape)
@@ -149,9 +149,7 @@ draws(
 
 
 @draws(dist.MultivariateNormal, reparameterized=True)
-def multivariate_normal(
-    distribution: dist.MultivariateNormal, noise: Noise, sample_shape: Shape
-) -> jax.Array:
+def multivariate_normal(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc + L n, with L the Cholesky factor of the covariance."""
     dtype = float_dtype(distribution.loc, distribution.scale_tril)
     standard = _normal(noise, distribution.shape(sample_shape), dtype)
@@ -159,9 +157,7 @@ def multivariate_normal(
 
 
 @draws(dist.LowRankMultivariateNormal, reparameterized=True)
-def low_rank_multivariate_normal(
-    distribution: dist.LowRankMultivariateNormal, noise: Noise, sample_shape: Shape
-) -> jax.Array:
+def low_rank_multivariate_normal(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc + W n + sqrt(D) n'."""
     factor, diagonal = distribution.cov_factor, distribution.cov_diag
     dtype = float_dtype(distribution.loc, factor, diagonal)
@@ -172,7 +168,7 @@ def low_rank_multivariate_normal(
 
 
 @draws(dist.MatrixNormal, reparameterized=True)
-def matrix_normal(distribution: dist.MatrixNormal, noise: Noise, sample_shape: Shape) -> jax.Array:
+def matrix_normal(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc + A n B', with the Cholesky factors A of the rows and B of the columns."""
     rows, columns = distribution.scale_tril_row, distribution.scale_tril_column
     dtype = float_dtype(distribution.loc, rows, columns)
@@ -181,9 +177,7 @@ def matrix_normal(distribution: dist.MatrixNormal, noise: Noise, sample_shape: S
 
 
 @draws(dist.GaussianRandomWalk, reparameterized=True)
-def gaussian_random_walk(
-    distribution: dist.GaussianRandomWalk, noise: Noise, sample_shape: Shape
-) -> jax.Array:
+def gaussian_random_walk(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws scale times the running sum of n."""
     dtype = float_dtype(distribution.scale)
     steps = _normal(noise, distribution.shape(sample_shape), dtype)
@@ -191,7 +185,7 @@ def gaussian_random_walk(
 
 
 @draws(dist.ProjectedNormal, reparameterized=True)
-def projected_normal(distribution: dist.ProjectedNormal, noise: Noise, sample_shape: Shape) -> jax.Array:
+def projected_normal(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """(concentration + n) / |concentration + n|."""
     dtype = float_dtype(distribution.concentration)
     point = distribution.concentration + _normal(noise, distribution.shape(sample_shape), dtype)
@@ -199,6 +193,6 @@ def projected_normal(distribution: dist.ProjectedNormal, noise: Noise, sample_sh
 
 
 @draws(dist.Delta, reparameterized=True)
-def delta(distribution: dist.Delta, noise: Noise, sample_shape: Shape) -> jax.Array:
+def delta(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """The point itself."""
     return jnp.broadcast_to(jnp.asarray(distribution.v), distribution.shape(sample_shape))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
+from numpyro.distributions import discrete
 
 from ppl.distributions.flip import Flip
 
@@ -36,7 +37,7 @@ def _values(distribution: Any) -> np.ndarray | None:
 
 
 def _range(low: Any, high: Any) -> np.ndarray | None:
-    if any(isinstance(bound, jax.core.Tracer) for bound in (low, high)):
+    if any(isinstance(bound, Tracer) for bound in (low, high)):
         return None
     low, high = np.unique(np.asarray(low)), np.unique(np.asarray(high))
     if low.size != 1 or high.size != 1:
@@ -79,8 +80,8 @@ def _(distribution: Any) -> np.ndarray | None:
 
 @_values.register(dist.ExpandedDistribution)
 @_values.register(dist.MaskedDistribution)
-@_values.register(dist.discrete.ZeroInflatedProbs)
-@_values.register(dist.discrete.ZeroInflatedLogits)
+@_values.register(discrete.ZeroInflatedProbs)
+@_values.register(discrete.ZeroInflatedLogits)
 def _(distribution: Any) -> np.ndarray | None:
     return _values(distribution.base_dist)
 

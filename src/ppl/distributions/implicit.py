@@ -23,7 +23,7 @@ def _log_gamma_velocity(log_x: Any, concentration: Any) -> tuple[Any]:
     """
     tail = log_x < _TAIL
     x = jnp.exp(jnp.where(tail, 0.0, log_x))
-    inner = jax.lax.random_gamma_grad(concentration, x) / x
+    inner = jax.lax.random_gamma_grad(concentration, x) / x  # pyright: ignore[reportCallIssue]
     outer = (jax.scipy.special.digamma(concentration + 1) - log_x) / concentration
     return (jnp.where(tail, outer, inner),)
 
@@ -49,7 +49,7 @@ def _unit(x: Any, dtype: Any) -> jax.Array:
 
 
 @draws(dist.Gamma, reparameterized=True)
-def gamma(distribution: dist.Gamma, noise: Noise, sample_shape: Shape) -> jax.Array:
+def gamma(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """A standard gamma draw divided by the rate, from their logarithms."""
     dtype = float_dtype(distribution.concentration, distribution.rate)
     log_x = _log_gamma("gamma", distribution.concentration, noise, distribution.shape(sample_shape))
@@ -57,7 +57,7 @@ def gamma(distribution: dist.Gamma, noise: Noise, sample_shape: Shape) -> jax.Ar
 
 
 @draws(dist.InverseGamma, reparameterized=True)
-def inverse_gamma(distribution: dist.InverseGamma, noise: Noise, sample_shape: Shape) -> jax.Array:
+def inverse_gamma(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """The reciprocal of a gamma draw, taken before a small one underflows."""
     dtype = float_dtype(distribution.concentration, distribution.rate)
     shape = distribution.shape(sample_shape)
@@ -66,7 +66,7 @@ def inverse_gamma(distribution: dist.InverseGamma, noise: Noise, sample_shape: S
 
 
 @draws(dist.Beta, reparameterized=True)
-def beta(distribution: dist.Beta, noise: Noise, sample_shape: Shape) -> jax.Array:
+def beta(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """g1 / (g1 + g0), from the difference of logarithms."""
     dtype = float_dtype(distribution.concentration1, distribution.concentration0)
     shape = distribution.shape(sample_shape)
@@ -76,7 +76,7 @@ def beta(distribution: dist.Beta, noise: Noise, sample_shape: Shape) -> jax.Arra
 
 
 @draws(dist.Dirichlet, reparameterized=True)
-def dirichlet(distribution: dist.Dirichlet, noise: Noise, sample_shape: Shape) -> jax.Array:
+def dirichlet(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Gamma draws divided by their sum."""
     dtype = float_dtype(distribution.concentration)
     log_gammas = _log_gamma("dirichlet", distribution.concentration, noise, distribution.shape(sample_shape))
@@ -90,7 +90,7 @@ def _student_scale(family: str, df: Any, noise: Noise, shape: Shape) -> jax.Arra
 
 
 @draws(dist.StudentT, reparameterized=True)
-def student_t(distribution: dist.StudentT, noise: Noise, sample_shape: Shape) -> jax.Array:
+def student_t(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc + scale * n * sqrt(df / chi2)."""
     dtype = float_dtype(distribution.df, distribution.loc, distribution.scale)
     shape = distribution.shape(sample_shape)
@@ -100,9 +100,7 @@ def student_t(distribution: dist.StudentT, noise: Noise, sample_shape: Shape) ->
 
 
 @draws(dist.MultivariateStudentT, reparameterized=True)
-def multivariate_student_t(
-    distribution: dist.MultivariateStudentT, noise: Noise, sample_shape: Shape
-) -> jax.Array:
+def multivariate_student_t(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """Draws loc + L n * sqrt(df / chi2), one chi2 for the whole vector."""
     dtype = float_dtype(distribution.df, distribution.loc, distribution.scale_tril)
     shape = distribution.shape(sample_shape)
@@ -112,7 +110,7 @@ def multivariate_student_t(
 
 
 @draws(dist.VonMises, reparameterized=True)
-def circular(distribution: dist.VonMises, noise: Noise, sample_shape: Shape) -> jax.Array:
+def circular(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """A centered draw turned by loc, on [-pi, pi); see `von_mises.velocity` for its derivative."""
     dtype = float_dtype(distribution.loc, distribution.concentration)
     shape = distribution.shape(sample_shape)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from numpyro.distributions import constraints, transforms
+from numpyro.distributions import constraints, discrete, transforms
 
 
 def base_constraint(support: Any) -> Any:
@@ -112,8 +112,8 @@ def _(distribution: Any, value: Any) -> Any:
     return value >= 0  # not a bijection; zero has the base's density there, twice
 
 
-@inside.register(dist.discrete.ZeroInflatedProbs)
-@inside.register(dist.discrete.ZeroInflatedLogits)
+@inside.register(discrete.ZeroInflatedProbs)
+@inside.register(discrete.ZeroInflatedLogits)
 @inside.register(dist.HurdleProbs)
 @inside.register(dist.HurdleLogits)
 def _(distribution: Any, value: Any) -> Any:

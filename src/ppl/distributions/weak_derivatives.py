@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
+from numpyro.distributions import discrete
 
 from ppl.distributions.flip import Flip
 from ppl.noise import CATEGORICAL, GEOMETRIC, LOG_GAMMA, Noise
@@ -210,7 +211,7 @@ def _poisson(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
     return _collect(value, [(value + 1, _step(distribution.rate))])
 
 
-@_decomposes(dist.discrete.GeometricProbs, dist.discrete.GeometricLogits)
+@_decomposes(discrete.GeometricProbs, discrete.GeometricLogits)
 def _geometric(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
     """d/dp = (E f(x) - E f(x + x' + 1)) / p, with x' independent and of the same law."""
     p = jnp.asarray(distribution.probs)

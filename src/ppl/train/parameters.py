@@ -54,7 +54,7 @@ def partition(params: Any) -> tuple[Layout, Any, list[jax.Array]]:
     All arrays are copies, so that their buffers may be donated.
 
     Raises:
-        TypeError: nothing can be trained.
+        TypeError: nothing can be trained, or a Python integer stands where a parameter is expected.
     """
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     kinds = tuple(_kind(params, path, leaf) for path, leaf in paths)
@@ -89,8 +89,14 @@ def _kind(params: Any, path: tuple[Any, ...], leaf: Any) -> str:
         if np.dtype(object) == leaf.dtype:
             return "constant"
         return "trained" if jnp.issubdtype(leaf.dtype, jnp.inexact) else "fixed"
-    is_float = isinstance(leaf, float | complex)
-    return "trained" if is_float and _is_entry(params, path) else "constant"
+    if isinstance(leaf, bool) or not isinstance(leaf, int | float | complex) or not _is_entry(params, path):
+        return "constant"
+    if isinstance(leaf, int):
+        raise TypeError(
+            f"params{keystr(path)} is the Python integer {leaf}, which is not trained. Write {leaf}.0 to train "
+            "it; keep what is not a parameter out of params."
+        )
+    return "trained"
 
 
 def _is_entry(params: Any, path: tuple[Any, ...]) -> bool:

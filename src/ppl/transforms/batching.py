@@ -49,8 +49,8 @@ def _masked(
 
 def _over(axis_data: Any, function: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
     """`jax.vmap` over the axis that is being batched, under its name if it has one."""
-    name = {"axis_name": axis_data.name} if isinstance(axis_data.name, str) else {}
-    return jax.vmap(function, in_axes=in_axes, axis_size=axis_data.size, **name)
+    name = axis_data.name if isinstance(axis_data.name, str) else None
+    return jax.vmap(function, in_axes=in_axes, axis_size=axis_data.size, axis_name=name)
 
 
 def _select(active: Any, new: Any, old: Any) -> Any:

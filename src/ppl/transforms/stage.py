@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ppl.address import Address, show
@@ -101,7 +102,8 @@ def stage(function: Callable[..., Any], arguments: Arguments) -> Staged:
         else:
             unrecorded.append(item)
     _check_prefixes(choices)
-    return Staged(jaxpr, arguments.arrays, jax.tree.structure(shape), choices, unrecorded)
+    arrays = [jnp.asarray(x) for x in arguments.arrays]
+    return Staged(jaxpr, arrays, jax.tree.structure(shape), choices, unrecorded)
 
 
 def check_recordable(staged: Staged) -> Staged:
