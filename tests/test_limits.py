@@ -141,19 +141,26 @@ def test_log_densities_of_minus_infinity_are_no_nan():
     assert slope == pytest.approx(-0.5)
 
 
-def test_a_proposal_in_a_loop_of_unknown_length():
-    """Nothing is recorded there, so nothing is missing: the number of trials until a success."""
+@ppl.expectation
+def trials(p):
+    """The number of trials until a success; nothing is recorded, so nothing is missing."""
 
-    @ppl.expectation
-    def trials(p):
-        def again(state):
-            return ~state[1]
+    def trial(state):
+        return state[0] + 1.0, flip(p).using(Reinforce()).propose().retval
 
-        def trial(state):
-            return state[0] + 1.0, flip(p).using(Reinforce()).propose().retval
+    return jax.lax.while_loop(lambda state: ~state[1], trial, (0.0, jnp.array(False)))[0]
 
-        return jax.lax.while_loop(again, trial, (0.0, jnp.array(False)))[0]
 
+def over_keys(p, number):
+    return jnp.mean(jax.vmap(lambda key: trials.estimate(key, p))(jax.random.split(KEY, number)))
+
+
+def over_samples(p, number):
+    return trials.estimate(KEY, p, num_samples=number)
+
+
+@pytest.mark.parametrize("average", [over_keys, over_samples])
+def test_a_proposal_in_a_loop_of_unknown_length(average):
     number, p = 10_000, 0.3
     spread = np.sqrt((1 - p) / p**2 / number)
-    assert abs(trials.estimate(KEY, p, num_samples=number) - 1 / p) < 5 * spread
+    assert abs(average(p, number) - 1 / p) < 5 * spread

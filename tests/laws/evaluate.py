@@ -78,7 +78,7 @@ def apply(equation: Any, values: list[Any], mapped: list[bool]) -> list[Any]:
     If any input has, so has every output.
     """
     name, worlds = equation.primitive.name, any(mapped)
-    if not any(map(_is_key, [v.aval for v in (*equation.invars, *equation.outvars)])):
+    if not any(map(is_key, [v.aval for v in (*equation.invars, *equation.outvars)])):
         with np.errstate(all="ignore"):
             found = _in_numpy(equation, name, [np.asarray(x) for x in values], mapped, worlds)
         if found is not None:
@@ -164,8 +164,9 @@ def _compiled(equation: Any, values: list[Any], mapped: list[bool]) -> list[Any]
         for x, m in zip(values, mapped, strict=True)
     ]
     found = _function(equation.primitive, _Params(equation.params), tuple(mapped))(*padded)
-    return [x if _is_key(x) else np.asarray(x)[:count] if count else np.asarray(x) for x in found]
+    return [x if is_key(x) else np.asarray(x)[:count] if count else np.asarray(x) for x in found]
 
 
-def _is_key(x: Any) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+def is_key(x: Any) -> bool:
+    """Whether a value, or what is known of it, is a random key."""
+    return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)

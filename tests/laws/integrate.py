@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.extend.core import Literal
-from .evaluate import apply
+from .evaluate import apply, is_key
 from jax.interpreters import partial_eval
 from .rules import RULES, Rule, support_probabilities
 
@@ -101,7 +101,7 @@ class Worlds:
 
     def read(self, value: Any) -> Any:
         """A value for the worlds there are now: with a leading axis if it differs between them."""
-        if not isinstance(value, PerWorld):
+        if not isinstance(value, PerWorld) or value.array is None:
             return value
         for parent in self.parents[value.generation :]:
             value.array = value.array[parent]
@@ -194,9 +194,19 @@ def _stack(values: list[Any], aval: Any, worlds: Worlds) -> Any:
 
 
 def _choose(picks: Any, cases: list[Any], worlds: Worlds) -> Any:
-    """In each world, the case that `picks` says."""
+    """In each world, the case that `picks` says.
+
+    Keys reach here as residuals of a branch, which are not drawn from again: see the assertion in `_noise`.
+    """
+    if any(is_key(x) for x in cases):
+        return next(x for x in cases if is_key(x)) if _alike(cases) else PerWorld(None, len(worlds.parents))
     full = np.stack([worlds.full(x) for x in cases], axis=1)
     return worlds.wrap(full[np.arange(len(full)), picks])
+
+
+def _alike(keys: list[Any]) -> bool:
+    data = [np.asarray(jax.random.key_data(key)) for key in keys]
+    return all(np.array_equal(x, data[0]) for x in data)
 
 
 def _cond(branches: Any, index: Any, operands: list[Any], worlds: Worlds) -> list[Any]:

@@ -31,8 +31,8 @@ class Pathwise:
             jax.vmap(one, (None, 0))(trained, jax.random.split(key, num_samples)),
         )
 
-    def first_nonfinite(self, key: jax.Array, *args: Any) -> str | None:
-        del key, args
+    def first_nonfinite(self, key: jax.Array, *args: Any, num_samples: int = 1) -> str | None:
+        del key, args, num_samples
         return self.culprit
 
 

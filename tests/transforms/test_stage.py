@@ -109,13 +109,13 @@ def test_one_address_in_two_conditionals():
 
 
 def test_one_address_in_two_mapped_conditionals():
+    lane = lambda p: jax.lax.cond(p, lambda: normal(0.0, 1.0) @ "x", lambda: 0.0)
+
     def program():
         for _ in range(2):
-            jax.vmap(lambda p: jax.lax.cond(p, lambda: normal(0.0, 1.0) @ "x", lambda: 0.0))(
-                jnp.ones(2, bool)
-            )
+            jax.vmap(lane)(jnp.ones(2, bool))
 
-    assert_duplicate(program, "x", line(-2), line(-2))
+    assert_duplicate(program, "x", line(-6), line(-6))
 
 
 def test_one_address_in_two_loops():
@@ -210,7 +210,7 @@ def test_a_choice_in_a_callback_is_refused_when_it_runs():
         return jax.pure_callback(choose, jax.ShapeDtypeStruct((), jnp.float32))
 
     with pytest.raises(
-        (ChoiceOutsideProgram, jax.errors.JaxRuntimeError), match="'hidden'.*outside any program"
+        (ChoiceOutsideProgram, jax.errors.JaxRuntimeError), match=r"'hidden'.*outside any program"
     ):
         jax.block_until_ready(program().simulate(KEY))
 

@@ -93,8 +93,8 @@ def _kind(params: Any, path: tuple[Any, ...], leaf: Any) -> str:
         return "constant"
     if isinstance(leaf, int):
         raise TypeError(
-            f"params{keystr(path)} is the Python integer {leaf}, which is not trained. Write {leaf}.0 to train "
-            "it; keep what is not a parameter out of params."
+            f"params{keystr(path)} is the Python integer {leaf}, which is not trained. "
+            f"Write {leaf}.0 to train it; keep what is not a parameter out of params."
         )
     return "trained"
 
