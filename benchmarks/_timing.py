@@ -1,4 +1,4 @@
-"""Timing side by side: contestants take turns in one process, so that they share whatever else the machine does.
+"""Timing side by side: contestants take turns in one process, and share whatever else the machine does.
 
 Only ratios of medians mean anything. Every call waits for the device; compilation is never part of a run.
 """
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import jaxprs_in_params
 
-
 # Makes a function anew, with the arguments to stage it for.
 Contestant = Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]
 
@@ -25,8 +24,10 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def interleaved(contestants: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 2) -> dict[str, float]:
-    """The median time of each contestant, one call each in every round, the order reversed in every second one."""
+def interleaved(
+    contestants: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 2
+) -> dict[str, float]:
+    """The median time of each contestant: one call each a round, in reversed order every second round."""
     names = list(contestants)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(warmup + repeats):
@@ -66,7 +67,7 @@ def staged(function: Callable[..., Any], *arguments: Any) -> Staging:
 
 
 def stagings(contestants: Mapping[str, Contestant], repeats: int) -> dict[str, Staging]:
-    """The staging of each contestant with the median total time. A contestant makes its function anew each time."""
+    """Of each contestant the staging with the median total time."""
     found: dict[str, list[Staging]] = {name: [] for name in contestants}
     for turn in range(1 + repeats):
         for name, make in contestants.items():

@@ -7,8 +7,8 @@ Four programs, each differentiated once; every cache of JAX is emptied before ea
 - thirty conditionals in a row, each with a choice in one branch;
 - ten flips in a row, each depending on those before: the exact sum over 1,024 combinations.
 
-GenJAX derives the rest of a program anew in each branch, so its time doubles with each conditional; it runs in
-a process of its own, which is stopped after a while.
+GenJAX derives the rest of a program anew in each branch, so its time doubles with each conditional; it
+runs in a process of its own, which is stopped after a while.
 
     python benchmarks/staging.py [--repeats 3] [--genjax-conds 4 6 8] [--timeout 60]
 """
@@ -64,7 +64,9 @@ def cone() -> dict[str, Contestant]:
             y = phi["my"] + jnp.exp(phi["sy"]) * jax.random.normal(key_y)
             r = x**2 + y**2
             log_p = norm.logpdf(x, 0, 10) + norm.logpdf(y, 0, 10) + norm.logpdf(5.0, r, 0.1 + r / 100)
-            log_q = norm.logpdf(x, phi["mx"], jnp.exp(phi["sx"])) + norm.logpdf(y, phi["my"], jnp.exp(phi["sy"]))
+            log_q = norm.logpdf(x, phi["mx"], jnp.exp(phi["sx"])) + norm.logpdf(
+                y, phi["my"], jnp.exp(phi["sy"])
+            )
             return log_p - log_q
 
         return lambda key, phi: jax.value_and_grad(elbo)(phi, key), (KEY, phi)

@@ -33,7 +33,10 @@ Params = dict[str, Any]
 def parameters(seed: int = 0) -> Params:
     """Weights of both networks; the last layers start small, as one would for a stable start."""
     rng = np.random.default_rng(seed)
-    layer = lambda m, n, size: (jnp.asarray(size * rng.normal(size=(m, n)) / m**0.5, jnp.float32), jnp.zeros(n))
+    layer = lambda m, n, size: (
+        jnp.asarray(size * rng.normal(size=(m, n)) / m**0.5, jnp.float32),
+        jnp.zeros(n),
+    )
     return {
         "encoder": [layer(PIXELS, HIDDEN, 1.0), layer(HIDDEN, 2 * LATENT, 0.1)],
         "decoder": [layer(LATENT, HIDDEN, 1.0), layer(HIDDEN, PIXELS, 0.1)],
@@ -116,7 +119,9 @@ def of_genjax(vmapped: str) -> Callable[..., Any]:
         genjax.multivariate_normal_diag_reparam(loc, scale) @ "z"
 
     pixels = genjax.tfp_distribution(
-        lambda logits: genjax.distributions.tfd.Independent(genjax.distributions.tfd.Bernoulli(logits=logits), 1)
+        lambda logits: genjax.distributions.tfd.Independent(
+            genjax.distributions.tfd.Bernoulli(logits=logits), 1
+        )
     )
 
     def one(params, x):
@@ -141,7 +146,7 @@ def of_genjax(vmapped: str) -> Callable[..., Any]:
 
 
 def of_numpyro() -> Callable[..., Any]:
-    """`Trace_ELBO` under `jax.value_and_grad`, the batch in a plate: the loss of `SVI` without its optimizer."""
+    """`Trace_ELBO` under `jax.value_and_grad`, the batch in a plate: `SVI` without its optimizer."""
 
     def model(params, batch):
         with numpyro.plate("batch", len(batch)):
@@ -184,7 +189,9 @@ def agree(functions: dict[str, Callable[..., Any]], params: Params, data: Any, d
     for name, mean in means.items():
         distance = square(minus(mean, means["hand-written"]))
         expected = (variances[name] + variances["hand-written"]) / draws
-        assert distance < 2 * expected, f"{name} computes another gradient: {distance:.3g}, not {expected:.3g}"
+        assert distance < 2 * expected, (
+            f"{name} computes another gradient: {distance:.3g}, not {expected:.3g}"
+        )
 
 
 def gradient_of(output: Any) -> Any:
@@ -209,7 +216,9 @@ def main(repeats: int, batches: list[int]) -> None:
     print(f"Gradient of the ELBO, VAE {PIXELS}-{HIDDEN}-{LATENT}: median of {repeats} on {jax.devices()[0]}")
     print(table(("batch", "written with", "ms", "ratio"), rows))
     print("\nStaging and compiling it, batch 64, median of 3")
-    fresh = {name: lambda make=make: (make(), (key, params, data_of(64))) for name, make in CONTESTANTS.items()}
+    fresh = {
+        name: lambda make=make: (make(), (key, params, data_of(64))) for name, make in CONTESTANTS.items()
+    }
     print(table(STAGING_HEADER, staging_rows("VAE", fresh, 3)))
 
 

@@ -10,6 +10,7 @@ import pytest
 import ppl
 from ppl import families
 from ppl.estimators import Enumerate, MeasureValued, Reinforce, Reparam
+from ppl.estimators.registry import default_estimator
 from ppl.measure import Measure
 
 PAGE = Path(__file__).parents[2] / "docs" / "estimators.md"
@@ -76,8 +77,6 @@ def admitted(measure: Measure) -> list[str]:
 
 
 def default_of(measure: Measure) -> object:
-    from ppl.estimators.registry import default_estimator
-
     return default_estimator(measure.numpyro)
 
 

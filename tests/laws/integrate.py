@@ -68,6 +68,10 @@ def _without_dead_code(closed: Any) -> Any:
     )  # fmt: skip
 
 
+_NO_KEY: Any = object()
+"""In place of a key that differs between worlds: one that a conditional passes on, and nothing draws from."""
+
+
 class PerWorld:
     """A value that differs between worlds, as it stood when there were fewer of them."""
 
@@ -101,7 +105,7 @@ class Worlds:
 
     def read(self, value: Any) -> Any:
         """A value for the worlds there are now: with a leading axis if it differs between them."""
-        if not isinstance(value, PerWorld) or value.array is None:
+        if not isinstance(value, PerWorld):
             return value
         for parent in self.parents[value.generation :]:
             value.array = value.array[parent]
@@ -166,6 +170,10 @@ def _equation(equation: Any, values: list[Any], worlds: Worlds) -> list[Any]:
         return _while(params, values, worlds)
     if any(map(_holds_noise, internals.nested(equation))):
         raise NotImplementedError(f"noise inside {primitive}")
+    if any(map(is_key, (v.aval for v in equation.outvars))) and any(isinstance(x, PerWorld) for x in values):
+        # A mapped conditional selects between a key and itself.
+        alike = primitive.name == "select_n" and _alike(values[1:])
+        return [values[1] if alike else _NO_KEY] * len(equation.outvars)
     mapped = [isinstance(x, PerWorld) for x in values]
     outputs = apply(equation, [worlds.read(x) for x in values], mapped)
     return [worlds.wrap(x) for x in outputs] if any(mapped) else outputs
@@ -196,15 +204,17 @@ def _stack(values: list[Any], aval: Any, worlds: Worlds) -> Any:
 def _choose(picks: Any, cases: list[Any], worlds: Worlds) -> Any:
     """In each world, the case that `picks` says.
 
-    Keys reach here as residuals of a branch, which are not drawn from again: see the assertion in `_noise`.
+    Keys reach here as residuals of a branch, which nothing draws from again: see the assertion in `_noise`.
     """
-    if any(is_key(x) for x in cases):
-        return next(x for x in cases if is_key(x)) if _alike(cases) else PerWorld(None, len(worlds.parents))
+    if any(is_key(x) or x is _NO_KEY for x in cases):
+        return cases[0] if _alike(cases) else _NO_KEY
     full = np.stack([worlds.full(x) for x in cases], axis=1)
     return worlds.wrap(full[np.arange(len(full)), picks])
 
 
 def _alike(keys: list[Any]) -> bool:
+    if not all(map(is_key, keys)):
+        return False
     data = [np.asarray(jax.random.key_data(key)) for key in keys]
     return all(np.array_equal(x, data[0]) for x in data)
 
@@ -246,7 +256,7 @@ def _common(x: Any, active: np.ndarray, worlds: Worlds) -> Any:
 
 def _noise(values: list[Any], params: Any, worlds: Worlds) -> Any:
     key, _, *parameters = values
-    assert not isinstance(key, PerWorld), "a key that depends on noise"
+    assert is_key(key), "noise is drawn from a key that depends on noise"
     law, shape, outer = params["law"], params["shape"], key.shape[: params["keys"]]
     data = np.asarray(jax.random.key_data(key)).reshape(math.prod(outer), -1)
     columns: list[PerWorld] = []

@@ -334,7 +334,7 @@ def test_one_jitted_function_in_both_branches(how: Any) -> None:
 
         return coins(probability, lambda x: (x[0] + value(x)) ** 2 * (1 + x[2]), 3)
 
-    check_exactly(program, truth, draws=2 if how == Enumerate() else 4)
+    check_exactly(program, truth, draws=1 if how == Enumerate() else 3)
 
 
 @discrete
