@@ -5,6 +5,7 @@ Only ratios of medians mean anything. Every call waits for the device; compilati
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows as text: columns of numbers to the right, others to the left."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    numbers = [all(cell.strip("> ").replace(".", "").isdigit() for cell in column[1:]) for column in columns]
+    numbers = [all(re.fullmatch(r"(> )?[\d.]*", cell) for cell in column[1:]) for column in columns]
 
     def line(row: Sequence[str]) -> str:
         cells = zip(row, widths, numbers, strict=True)

@@ -8,6 +8,7 @@ import difflib
 import fnmatch
 import zlib
 from collections.abc import Iterable
+from typing import Any
 
 Address = tuple[str, ...]
 
@@ -40,9 +41,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-# What a key folds in is a number of 32 bits. Steps of a loop and decimal components lie below 2**30,
-# further draws of one choice above it, hashed components above 2**31: the three never meet.
-_STEPS, _HASHED = 1 << 30, 1 << 31
+# What a key folds in is a number of 32 bits. Steps of a loop and decimal components lie below 2**29,
+# further draws of one choice, lanes and hashed components in ranges of their own: the four never meet.
+_STEPS, _LANES, _HASHED = 1 << 29, 1 << 30, 1 << 31
+
+Path = tuple[str | None, ...]
+"""An address with a `None` for each loop that lies between its components."""
+
+
+def is_step(component: str | None) -> bool:
+    """Whether a component stands for a step of a loop: it is a number in canonical decimal form."""
+    return component is None or (
+        component.isascii() and component.isdecimal() and str(int(component)) == component
+    )
 
 
 class Folds:
@@ -56,10 +67,28 @@ class Folds:
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
         self._taken: set[int] = set()
+        self._paths: dict[Path, list[Path]] = {}
+
+    def distinct(self, path: Path) -> Path:
+        """The path, extended if it could otherwise give the key of another.
+
+        A loop's step t and the component str(t) share a number; a program that has both `"x"` in a loop and
+        `(str(t), "x")` beside it must still draw them independently.
+        """
+        if not any(is_step(part) for part in path):
+            return path
+        shape = tuple(None if is_step(part) else part for part in path)
+        known = self._paths.setdefault(shape, [])
+        if path not in known:
+            known.append(path)
+        for other in known[: known.index(path)] if None in path or _has_loops(known) else ():
+            if all(p == o or None in (p, o) for p, o in zip(path, other, strict=True)):
+                return (*path, "#beside a loop")
+        return path
 
     def number(self, component: str) -> int:
         """The number of a component."""
-        if component.isdecimal() and int(component) < _STEPS:
+        if is_step(component) and int(component) < _STEPS:
             return int(component)
         if component not in self._known:
             salted = component
@@ -68,6 +97,15 @@ class Folds:
             self._known[component] = number
             self._taken.add(number)
         return self._known[component]
+
+
+def _has_loops(paths: Iterable[Path]) -> bool:
+    return any(None in path for path in paths)
+
+
+def lane_number(lane: Any) -> Any:
+    """What a lane folds into a key that it may share with other lanes."""
+    return _LANES + lane
 
 
 def further_draw(number: int) -> int:

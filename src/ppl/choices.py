@@ -51,6 +51,38 @@ class Choices(dict[str, Any]):
             node = dict.__getitem__(node, part)
         return node
 
+    def __contains__(self, address: object) -> bool:
+        try:
+            self[address]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return False
+        return True
+
+    def get(self, address: str | Address, default: Any = None) -> Any:
+        """The entry at an address, or a default."""
+        try:
+            return self[address]
+        except (KeyError, TypeError):
+            return default
+
+    def _immutable(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            "choices are not changed in place. Merge with `a | b`, which refuses an overlap, or leave some "
+            "out with `choices.without(address)` first."
+        )
+
+    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _immutable
+
+    def __ior__(self, other: Any) -> Choices:  # type: ignore[override,misc]
+        return merge(self, other)
+
+    def __reduce__(self) -> Any:
+        return Choices, (dict(self),)
+
+    def copy(self) -> Choices:
+        """The same choices."""
+        return Choices(self)
+
     def leaves(self) -> Iterator[tuple[Address, Any]]:
         """Each `(address, value)`, addresses as tuples."""
         yield from _leaves((), self)

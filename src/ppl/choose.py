@@ -14,9 +14,7 @@ from ppl.errors import UnknownAddress
 from ppl.estimators.protocol import Contribution, Estimator
 from ppl.estimators.registry import check_admitted, default_estimator
 from ppl.noise import Noise
-from ppl.site import Site, sample_p
-
-UNNAMED: Address = ("<draw>",)
+from ppl.site import UNNAMED, Site, sample_p
 
 
 def choose(family: str, distribution: Any, estimator: Any, address: Address | None, source: str) -> Any:
@@ -82,6 +80,15 @@ class Using:
                 )
 
 
-jax.tree_util.register_pytree_node(
-    Using, lambda using: ((using.chosen,), None), lambda _, children: Using(children[0])
-)
+def _flatten(using: Using) -> tuple[tuple[Any, ...], Any]:
+    # JAX sorts the keys of a dictionary, but here the first pattern that matches decides.
+    if callable(using.chosen):
+        return (), using.chosen
+    return tuple(using.chosen.values()), tuple(using.chosen)
+
+
+def _unflatten(aux: Any, estimators: tuple[Any, ...]) -> Using:
+    return Using(aux if callable(aux) else dict(zip(aux, estimators, strict=True)))
+
+
+jax.tree_util.register_pytree_node(Using, _flatten, _unflatten)

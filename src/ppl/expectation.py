@@ -19,8 +19,9 @@ from ppl.transforms import jax_internals as internals
 from ppl.transforms.continuity import check_continuity
 from ppl.transforms.diagnose import first_nonfinite
 from ppl.transforms.enumerate import exact
-from ppl.transforms.gradient import plan, surrogate
+from ppl.transforms.gradient import surrogate
 from ppl.transforms.stage import Arguments, Staged, split, stage
+from ppl.undifferentiated import fixed
 
 
 class Expectation:
@@ -56,7 +57,10 @@ class Expectation:
         return isinstance(other, Expectation) and self.function == other.function
 
     def estimate(self, key: jax.Array, *args: Any, num_samples: int = 1) -> jax.Array:
-        """An unbiased estimate of the expected value; exact in the choices that are enumerated jointly."""
+        """An unbiased estimate of the expected value; exact in the choices that are enumerated jointly.
+
+        The result refuses to be differentiated: its derivative is not that of the expected value.
+        """
         return compiled(_Estimate(self), check_key(key), args, num_samples)
 
     def grad(self, key: jax.Array, *args: Any, argnums: Any = 0, num_samples: int = 1) -> Any:
@@ -165,6 +169,16 @@ def expect(function: Callable[..., Any]) -> Callable[..., jax.Array]:
     return functools.update_wrapper(bound, function)
 
 
+_VALUE = (
+    "`estimate` gives a value; its derivative is not that of the expected value. Use `grad` or "
+    "`value_and_grad`, or differentiate `surrogate`."
+)
+_ONCE = (
+    "`grad`, `value_and_grad` and `jvp` derive a program that is right for one derivative only. For higher "
+    "derivatives differentiate `surrogate`: jax.hessian(lambda x: objective.surrogate(key, x))."
+)
+
+
 def _is_float(x: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
@@ -192,7 +206,7 @@ class _Method:
 
 class _Estimate(_Method):
     def __call__(self, key: jax.Array, args: tuple[Any, ...], num_samples: int) -> jax.Array:
-        return _average(self.of._stage(args), key, num_samples, order=0)
+        return _average(fixed(self.of._stage(args), _VALUE), key, num_samples, order=0)
 
 
 class _Exact(_Method):
@@ -208,11 +222,9 @@ class _Jvp(_Method):
         directions = split((tangents, {}), floats=True).arrays
         if len(directions) != sum(moving):
             directions = [t for t, move in zip(directions, moving, strict=True) if move]
-        function = _objective(self.of, parts, moving, key, num_samples, reverse=False)
-        floats = [jnp.asarray(x) for x, move in zip(parts.arrays, moving, strict=True) if move]
+        function, floats = _objective(self.of, parts, moving, key, num_samples, reverse=False)
         directions = [jnp.asarray(t, x.dtype) for t, x in zip(directions, floats, strict=True)]
-        value, slope = jax.jvp(function, (floats,), (directions,))
-        return _once(value), _once(slope)
+        return jax.jvp(function, (floats,), (directions,))
 
 
 class _ValueAndGrad(_Method):
@@ -223,16 +235,12 @@ class _ValueAndGrad(_Method):
             raise TypeError(
                 f"argnums={argnums} does not name arguments of {self.of!r}, which got {len(args)}"
             )
-        marked = [
-            jax.tree.map(lambda _, i=i: i in wanted, split(arg, floats=True)) for i, arg in enumerate(args)
-        ]
         parts = split((args, {}), floats=True)
-        flags = [flag for mark in marked for flag in mark.arrays]
+        flags = [i in wanted for i, arg in enumerate(args) for _ in split(arg, floats=True).arrays]
         moving = [flag and _is_float(x) for flag, x in zip(flags, parts.arrays, strict=True)]
-        function = _objective(self.of, parts, moving, key, num_samples, reverse=True)
-        floats = [jnp.asarray(x) for x, move in zip(parts.arrays, moving, strict=True) if move]
+        function, floats = _objective(self.of, parts, moving, key, num_samples, reverse=True)
         value, slopes = jax.value_and_grad(function)(floats)
-        grads = _gradients(parts, moving, _once(slopes))
+        grads = _gradients(parts, moving, slopes)
         picked = tuple(grads[number] for number in numbers)
         return value, picked[0] if isinstance(argnums, int) else picked
 
@@ -247,28 +255,15 @@ def _gradients(parts: Arguments, moving: list[bool], slopes: list[Any]) -> Any:
 
 def _objective(
     of: Expectation, parts: Arguments, moving: list[bool], key: jax.Array, num_samples: int, *, reverse: bool
-) -> Callable[[list[Any]], jax.Array]:
-    """The surrogate, good for one derivative, as a function of the arrays that move."""
+) -> tuple[Callable[[list[Any]], jax.Array], list[Any]]:
+    """The surrogate, good for one derivative, as a function of the arrays that move; and these arrays."""
     staged = of._check_scalar(stage(of.function, parts))
     check_continuity(staged.jaxpr, moving, reverse=reverse, moving_support=moving_support)
-    plan(staged.jaxpr)
+    staged = fixed(staged, _ONCE)
 
     def function(floats: list[Any]) -> jax.Array:
         remaining = iter(floats)
-        arrays = [next(remaining) if move else x for x, move in zip(parts.arrays, moving, strict=True)]
+        arrays = [next(remaining) if move else x for x, move in zip(staged.arrays, moving, strict=True)]
         return _average(staged._replace(arrays=arrays), key, num_samples, order=1)
 
-    return function
-
-
-@jax.custom_jvp
-def _once(x: Any) -> Any:
-    return x
-
-
-@_once.defjvp
-def _twice(primals: Any, tangents: Any) -> Any:
-    raise UnsupportedProgram(
-        "`grad`, `value_and_grad` and `jvp` derive a program that is right for one derivative only. For "
-        "higher derivatives differentiate `surrogate`: jax.hessian(lambda x: objective.surrogate(key, x))."
-    )
+    return function, [x for x, move in zip(staged.arrays, moving, strict=True) if move]

@@ -22,27 +22,30 @@ def coerced(value: Any, shape: tuple[int, ...], dtype: Any, what: str) -> jax.Ar
         ChoiceShapeError: another shape; nothing is broadcast.
         ChoiceDtypeError: a kind of number that would lose information.
     """
-    array = jnp.asarray(value)
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ChoiceDtypeError(f"{what} is an array, but {value!r} was given.") from error
     if array.shape != tuple(shape):
         raise ChoiceShapeError(
             f"{what} has shape {tuple(shape)}, but a value of shape {array.shape} was given. Nothing is "
             "broadcast: reshape the value."
         )
-    kinds = {"b": "b", "i": "bi", "u": "bi", "f": "bif"}
-    given = (
-        "b"
-        if jnp.issubdtype(array.dtype, jnp.bool_)
-        else "i"
-        if jnp.issubdtype(array.dtype, jnp.integer)
-        else "f"
-    )
-    wanted = "b" if jnp.issubdtype(dtype, jnp.bool_) else "i" if jnp.issubdtype(dtype, jnp.integer) else "f"
-    if given not in kinds[wanted]:
+    if not _fits(array.dtype, dtype):
         raise ChoiceDtypeError(
             f"{what} has dtype {jnp.dtype(dtype).name}, but a value of dtype {array.dtype.name} was given. "
             f"Convert it: `value.astype({jnp.dtype(dtype).name!r})`."
         )
     return array.astype(dtype)
+
+
+def _fits(given: Any, wanted: Any) -> bool:
+    """Whether numbers of one dtype are numbers of the other: booleans are integers, integers are reals."""
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    rank = [
+        next((i for i, kind in enumerate(kinds) if jnp.issubdtype(d, kind)), None) for d in (given, wanted)
+    ]
+    return rank[0] is not None and rank[1] is not None and rank[0] <= rank[1]
 
 
 def prepared(staged: Staged, given: Mapping[Any, Any], *, complete: bool) -> dict[Address, Any]:

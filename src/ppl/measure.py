@@ -18,9 +18,10 @@ from ppl.errors import UnsupportedProgram
 from ppl.estimators.registry import check_admitted
 from ppl.given import coerced
 from ppl.noise import Noise, check_key
-from ppl.runtime_checks import check_at_run_time
+from ppl.runtime_checks import check_distribution
 from ppl.source import user_line
 from ppl.trace import Trace
+from ppl.undifferentiated import DRAWS, undifferentiated
 
 
 class Measure(ABC):
@@ -96,21 +97,20 @@ class Distribution(Measure):
         name = canonical(address)
         if not name:
             raise TypeError(f"a single choice needs an address: {self.family}(...) @ 'name' ({user_line()})")
-        check_at_run_time(self.numpyro, self.family, user_line())
         return choose(self.family, self.numpyro, self.estimator, name, user_line())
 
     @override
     def propose(self) -> Trace:
-        check_at_run_time(self.numpyro, self.family, user_line())
         value = choose(self.family, self.numpyro, self.estimator, None, user_line())
         return Trace(value, jnp.sum(log_density(self.numpyro, value)), value)
 
     @override
     def log_density(self, choices: Any) -> jax.Array:
-        shape = (*self.numpyro.batch_shape, *self.numpyro.event_shape)
+        return compiled(_score, self, self._coerced(choices))
+
+    def _coerced(self, value: Any) -> jax.Array:
         aval = jax.eval_shape(lambda: draw(self.numpyro, Noise(jax.random.key(0))))
-        value = coerced(choices, shape, aval.dtype, f"the value of {self.family} ({self.source})")
-        return compiled(_score, self, value)
+        return coerced(value, aval.shape, aval.dtype, f"the value of {self.family} ({self.source})")
 
     @override
     def simulate(self, key: jax.Array) -> Trace:
@@ -119,8 +119,9 @@ class Distribution(Measure):
     @override
     def generate(self, key: jax.Array, observed: Any) -> tuple[Trace, jax.Array]:
         check_key(key)
-        score = self.log_density(observed)
-        return Trace(jnp.asarray(observed), score, jnp.asarray(observed)), score
+        value = self._coerced(observed)
+        score = compiled(_score, self, value)
+        return Trace(value, score, value), score
 
     @override
     def using(self, estimators: Any) -> Distribution:
@@ -129,12 +130,15 @@ class Distribution(Measure):
 
 
 def _score(measure: Distribution, value: Any) -> jax.Array:
+    check_distribution(measure.numpyro, f"{measure.family} ({measure.source})")
     return jnp.sum(log_density(measure.numpyro, value))
 
 
 def _simulate(measure: Distribution, key: jax.Array) -> Trace:
-    value = draw(measure.numpyro, Noise(key))
-    return Trace(value, jnp.sum(log_density(measure.numpyro, value)), value)
+    check_distribution(measure.numpyro, f"{measure.family} ({measure.source})")
+    distribution = undifferentiated(measure.numpyro, DRAWS)
+    value = draw(distribution, Noise(key))
+    return Trace(value, jnp.sum(log_density(distribution, value)), value)
 
 
 jax.tree_util.register_pytree_node(

@@ -26,7 +26,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from numpyro.distributions.util import binomial
 
-from ppl.address import further_draw
+from ppl.address import further_draw, lane_number
 from ppl.errors import PPLError
 
 
@@ -169,7 +169,9 @@ def _batch(axis_data, args, dims, *, law, shape, dtype, keys, lanes):
         )
         return out, keys
     if token_dim is not None:
+        # The lanes have keys of their own, but perhaps equal ones: the lane tells them apart.
         token = jax.lax.index_in_dim(token, 0, token_dim, keepdims=False)
+        key, key_dim = _fold_lanes(jnp.moveaxis(key, key_dim, 0)), 0
     if key_dim is None and not any(dim is not None for dim in parameter_dims):
         out = noise_p.bind(key, token, *parameters, law=law, shape=shape, dtype=dtype, keys=keys, lanes=lanes)
         return out, None
@@ -178,6 +180,13 @@ def _batch(axis_data, args, dims, *, law, shape, dtype, keys, lanes):
         operands[0], token, *operands[1:], law=law, shape=shape, dtype=dtype, keys=keys + 1, lanes=lanes
     )
     return out, 0
+
+
+def _fold_lanes(key: jax.Array) -> jax.Array:
+    fold = jax.random.fold_in
+    for _ in range(key.ndim - 1):
+        fold = jax.vmap(fold, in_axes=(0, None))
+    return jax.vmap(fold)(key, lane_number(jnp.arange(key.shape[0])))
 
 
 batching.fancy_primitive_batchers[noise_p] = _batch

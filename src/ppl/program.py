@@ -23,6 +23,7 @@ from ppl.trace import Trace
 from ppl.transforms.interpret import Here, start, walk
 from ppl.transforms.run import Run, rebind, to_trace
 from ppl.transforms.stage import Staged, check_recordable, split, stage
+from ppl.undifferentiated import DRAWS, fixed, undifferentiated
 
 
 class GenerativeFunction:
@@ -78,18 +79,21 @@ class Program(Measure):
 
     def stage(self) -> Staged:
         """The program as a jaxpr in which every random choice is one equation."""
-        return check_recordable(stage(self.function, split((self.args, self.kwargs), floats=True)))
+        staged = check_recordable(stage(self.function, split((self.args, self.kwargs), floats=True)))
+        for layer in self.layers:
+            layer.check(list(staged.choices))
+        return staged
 
     @override
     def __matmul__(self, address: str | tuple[str, ...]) -> Any:
         staged = self.stage()
-        run = Run(self._bind(staged, canonical(address), True), scored=False, record=False)
+        run = Run(self._bind(canonical(address), True), scored=False, record=False)
         return staged.returned(walk(staged.jaxpr, staged.arrays, run, start()).outputs)
 
     @override
     def propose(self) -> Trace:
         staged = self.stage()
-        return self._trace(staged, Run(self._bind(staged, (), False)), start())[0]
+        return self._trace(staged, Run(self._bind((), False)), start())[0]
 
     @override
     def log_density(self, choices: Mapping[Any, Any]) -> jax.Array:
@@ -111,10 +115,7 @@ class Program(Measure):
     def using(self, estimators: Any) -> Program:
         return Program(self.function, self.args, self.kwargs, (*self.layers, Using(estimators)))
 
-    def _bind(self, staged: Staged, prefix: tuple[str, ...], recorded: bool) -> Callable[..., Any]:
-        for layer in self.layers:
-            layer.check(list(staged.choices))
-
+    def _bind(self, prefix: tuple[str, ...], recorded: bool) -> Callable[..., Any]:
         def reestimate(site: Site, made: Any) -> tuple[Any, dict[str, Any]]:
             distribution, estimator = made
             chosen = None
@@ -129,9 +130,8 @@ class Program(Measure):
     def _trace(self, staged: Staged, run: Run, here: Here) -> tuple[Trace, jax.Array]:
         result = walk(staged.jaxpr, staged.arrays, run, here)
         choices = {a: to_trace(staged.choices[a][0], value) for a, value in result.records.items()}
-        trace = Trace(
-            Choices(choices), result.totals["log_density"], staged.returned(result.outputs), self.args
-        )
+        retval = staged.returned(result.outputs)
+        trace = Trace(Choices(choices), result.totals["log_density"], retval, self.args, self.kwargs)
         return trace, result.totals["weight"]
 
 
@@ -149,13 +149,14 @@ def _log_density(program: Program, choices: Choices) -> jax.Array:
 
 
 def _simulate(program: Program, key: jax.Array) -> Trace:
-    return program._trace(program.stage(), Run(), start(key))[0]
+    staged = fixed(program.stage(), DRAWS)
+    return program._trace(staged, Run(), start(key, jaxpr=staged.jaxpr))[0]
 
 
 def _generate(program: Program, key: jax.Array, observed: Choices) -> tuple[Trace, jax.Array]:
-    staged = program.stage()
-    feed = prepared(staged, observed, complete=False)
-    return program._trace(staged, Run(), start(key, feed=feed))
+    staged = fixed(program.stage(), DRAWS)
+    feed = prepared(staged, undifferentiated(observed, DRAWS), complete=False)
+    return program._trace(staged, Run(), start(key, feed=feed, jaxpr=staged.jaxpr))
 
 
 class Conditioned(Measure):

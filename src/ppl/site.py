@@ -71,7 +71,7 @@ class Site:
     @property
     def where(self) -> str:
         """The address and line, as messages name the choice."""
-        name = repr(show(self.address)) if self.address else "an unnamed choice"
+        name = repr(show(self.address)) if self.address != UNNAMED else "an unnamed choice"
         return f"{name} ({self.family}, {self.source})"
 
     @property
@@ -118,6 +118,9 @@ class Site:
         mask = jnp.broadcast_to(mask[index], self.lanes)
         return mask.reshape(*self.lanes, *(1 for _ in shape))
 
+
+UNNAMED: Address = ("<draw>",)
+"""The address under which choices without one are counted."""
 
 sample_p = Primitive("sample")
 

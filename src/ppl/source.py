@@ -35,7 +35,7 @@ def user_line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         if is_user(frame.f_code.co_filename):
-            return _line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+            return _line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
         frame = frame.f_back
     return "<unknown line>"
 

@@ -22,7 +22,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 class Block(NamedTuple):
-    """A code block that runs, the line of its page that it follows, and what it should print, if that is said."""
+    """Code that runs, the line of its page that it follows, and what it should print, if that is said."""
 
     code: str
     line: int

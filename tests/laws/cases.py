@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from . import oracles
-from .oracles import Law
 
 import ppl
 from ppl.estimators import Enumerate, Estimator, MeasureValued, Reinforce, Reparam
+
+from . import oracles
+from .oracles import Law
 
 THETA = np.array([0.35, -0.2])
 DIRECTION = np.array([1.0, 0.6])
@@ -78,15 +79,23 @@ def _logits(t: Any) -> Any:
 
 FAMILIES: dict[str, Family] = {
     "normal": Family(
-        lambda t: ppl.normal(_first(t), _scale(t)), oracles.normal(_first, _scale, 0.5), REPARAM | SCORE | WEAK, 0.5
+        lambda t: ppl.normal(_first(t), _scale(t)),
+        oracles.normal(_first, _scale, 0.5),
+        REPARAM | SCORE | WEAK,
+        0.5,
     ),
     "exponential": Family(
         lambda t: ppl.exponential(_fast(t)), oracles.exponential(_fast, 0.5), REPARAM | SCORE | WEAK, 0.5
     ),
     "gamma": Family(
-        lambda t: ppl.gamma(_shape(t), _fast(t)), oracles.gamma(_shape, _fast, 0.8), REPARAM | SCORE | WEAK, 0.8
+        lambda t: ppl.gamma(_shape(t), _fast(t)),
+        oracles.gamma(_shape, _fast, 0.8),
+        REPARAM | SCORE | WEAK,
+        0.8,
     ),
-    "beta": Family(lambda t: ppl.beta(_shape(t), _rate(t)), oracles.beta(_shape, _rate, 0.4), REPARAM | SCORE, 0.4),
+    "beta": Family(
+        lambda t: ppl.beta(_shape(t), _rate(t)), oracles.beta(_shape, _rate, 0.4), REPARAM | SCORE, 0.4
+    ),
     "flip": Family(lambda t: ppl.flip(_probability(t)), oracles.flip(_probability), FINITE, 0.5),
     "bernoulli": Family(
         lambda t: ppl.bernoulli(logits=_first(t) + 0.5 * _second(t)), oracles.flip(_probability), FINITE, 0.5
@@ -97,9 +106,13 @@ FAMILIES: dict[str, Family] = {
     "categorical_probs": Family(
         lambda t: ppl.categorical(jax.nn.softmax(_logits(t))), oracles.categorical(_logits, 3), FINITE, 0.5
     ),
-    "binomial": Family(lambda t: ppl.binomial(3, _probability(t)), oracles.binomial(3, _probability), FINITE, 1.5),
+    "binomial": Family(
+        lambda t: ppl.binomial(3, _probability(t)), oracles.binomial(3, _probability), FINITE, 1.5
+    ),
     "poisson": Family(lambda t: ppl.poisson(_rate(t)), oracles.poisson(_rate), SCORE | WEAK, 1.5),
-    "geometric": Family(lambda t: ppl.geometric(_probability(t)), oracles.geometric(_probability), SCORE | WEAK, 1.5),
+    "geometric": Family(
+        lambda t: ppl.geometric(_probability(t)), oracles.geometric(_probability), SCORE | WEAK, 1.5
+    ),
 }
 
 
@@ -128,3 +141,18 @@ def drawer(family: Family, estimator: Estimator) -> Callable[[Any, str | None], 
 def jump_of(family: Family, estimator: Estimator) -> float | None:
     """Where the integrand jumps: a pathwise estimator gets one without."""
     return None if estimator.pathwise else family.jump
+
+
+DISCRETE: dict[str, Estimator] = {
+    "enumerate": Enumerate(),
+    "measure_valued": MeasureValued(),
+    "baseline": Reinforce(baseline=0.4),
+}
+"""Estimators of a coin, for programs written out by hand."""
+
+
+def coin(p: Any, how: Any, address: str | None = "b") -> Any:
+    """A flip as a float, unrecorded if the address is `None`."""
+    measure = ppl.flip(p).using(how)
+    value = measure.propose().retval if address is None else measure @ address
+    return jnp.asarray(value, jnp.result_type(float))

@@ -1,4 +1,4 @@
-"""Equations of a jaxpr in NumPy, an axis of worlds in front: no compilation, however the count of worlds grows.
+"""Equations of a jaxpr in NumPy, worlds in front: nothing is compiled anew when their number grows.
 
 `lax` operands have equal shapes, so one that is the same in all worlds (and lacks their axis) broadcasts by
 NumPy's own rule. Primitives that are missing here are compiled by JAX under `vmap`.
@@ -15,15 +15,47 @@ import numpy as np
 import scipy.special
 
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
-    "add": np.add, "add_any": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "exp": np.exp,
-    "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "tanh": np.tanh, "sin": np.sin, "cos": np.cos,
-    "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "square": np.square, "abs": np.abs, "sign": np.sign,
-    "logistic": scipy.special.expit, "lgamma": scipy.special.gammaln, "digamma": scipy.special.digamma,
-    "max": np.maximum, "min": np.minimum, "pow": np.power, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-    "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal, "and": np.bitwise_and, "or": np.bitwise_or,
-    "not": np.invert, "is_finite": np.isfinite, "stop_gradient": lambda x: x, "copy": lambda x: x,
-    "floor": np.floor, "div": lambda x, y: _divide(x, y), "rem": np.fmod, "log_density_of": lambda x: x, "copy_p": lambda x: x, "optimization_barrier": lambda x: x,
-}  # fmt: skip
+    "add": np.add,
+    "add_any": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "neg": np.negative,
+    "exp": np.exp,
+    "log": np.log,
+    "log1p": np.log1p,
+    "expm1": np.expm1,
+    "tanh": np.tanh,
+    "sin": np.sin,
+    "cos": np.cos,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "square": np.square,
+    "abs": np.abs,
+    "sign": np.sign,
+    "logistic": scipy.special.expit,
+    "lgamma": scipy.special.gammaln,
+    "digamma": scipy.special.digamma,
+    "max": np.maximum,
+    "min": np.minimum,
+    "pow": np.power,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "not": np.invert,
+    "is_finite": np.isfinite,
+    "stop_gradient": lambda x: x,
+    "copy": lambda x: x,
+    "floor": np.floor,
+    "div": lambda x, y: _divide(x,
+    "rem": np.fmod,
+    "log_density_of": lambda x: x,
+    "optimization_barrier": lambda x: x,
+}
 
 
 def _divide(x: Any, y: Any) -> Any:
@@ -56,7 +88,9 @@ _STRUCTURAL: dict[str, Callable[..., Any]] = {
     "reshape": lambda x, worlds, new_sizes, **_: x.reshape((*x.shape[:worlds], *new_sizes)),
     "squeeze": lambda x, worlds, dimensions: np.squeeze(x, _axes(dimensions, worlds)),
     "expand_dims": lambda x, worlds, dimensions: np.expand_dims(x, _axes(dimensions, worlds)),
-    "transpose": lambda x, worlds, permutation: np.transpose(x, (*range(worlds), *_axes(permutation, worlds))),
+    "transpose": lambda x, worlds, permutation: np.transpose(
+        x, (*range(worlds), *_axes(permutation, worlds))
+    ),
     "convert_element_type": lambda x, worlds, new_dtype, **_: x.astype(new_dtype),
     "reduce_sum": lambda x, worlds, axes, **_: np.sum(x, axis=_axes(axes, worlds)).astype(x.dtype),
     "reduce_prod": lambda x, worlds, axes, **_: np.prod(x, axis=_axes(axes, worlds)).astype(x.dtype),
@@ -64,9 +98,11 @@ _STRUCTURAL: dict[str, Callable[..., Any]] = {
     "reduce_min": lambda x, worlds, axes, **_: np.min(x, axis=_axes(axes, worlds)),
     "reduce_and": lambda x, worlds, axes, **_: np.all(x, axis=_axes(axes, worlds)),
     "reduce_or": lambda x, worlds, axes, **_: np.any(x, axis=_axes(axes, worlds)),
-    "cumsum": lambda x, worlds, axis, reverse: np.flip(np.cumsum(np.flip(x, axis + worlds), axis + worlds), axis + worlds)
-    if reverse
-    else np.cumsum(x, axis + worlds),
+    "cumsum": lambda x, worlds, axis, reverse: (
+        np.flip(np.cumsum(np.flip(x, axis + worlds), axis + worlds), axis + worlds)
+        if reverse
+        else np.cumsum(x, axis + worlds)
+    ),
     "argmax": lambda x, worlds, axes, index_dtype: np.argmax(x, axes[0] + worlds),
     "integer_pow": lambda x, worlds, y: x**y if y >= 0 else 1 / x**-y,
 }
@@ -95,10 +131,15 @@ def _in_numpy(equation: Any, name: str, values: list[Any], mapped: list[bool], w
         return _STRUCTURAL[name](values[0], worlds, **equation.params)
     if name == "iota":
         shape, axis = equation.params["shape"], equation.params["dimension"]
-        return np.broadcast_to(np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
+        return np.broadcast_to(
+            np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape
+        )
     if name == "concatenate":
         count = next((len(x) for x, m in zip(values, mapped, strict=True) if m), None)
-        full = [x if m or not worlds else np.broadcast_to(x, (count, *x.shape)) for x, m in zip(values, mapped, strict=True)]
+        full = [
+            x if m or not worlds else np.broadcast_to(x, (count, *x.shape))
+            for x, m in zip(values, mapped, strict=True)
+        ]
         return np.concatenate(full, axis=equation.params["dimension"] + worlds)
     return None
 
@@ -123,7 +164,7 @@ def _select_n(values: list[Any], mapped: list[bool]) -> Any:
     return found
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _function(primitive: Any, params: Any, mapped: tuple[bool, ...]) -> Any:
     equation_params = params.value
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from .oracles import Law, chain, moved_by, transition
 
 import ppl
+
+from .oracles import Law, chain, moved_by, transition
 
 Draw = Callable[..., Any]
 Integrand = Callable[[Any, Any], Any]
@@ -24,7 +25,6 @@ ASIDE = 0.7  # what comes out of a branch without a choice
 def _other(t: Any, times: Any = 1.0) -> Any:
     """The parameters of another choice."""
     return t + times * jnp.array([0.25, -0.1])
-
 
 
 class Flow(NamedTuple):
@@ -203,7 +203,11 @@ def switched(draw: Draw, f: Integrand) -> Any:
 def _switch_truth(law: Law, f: Integrand) -> Any:
     def truth(t: Any) -> Any:
         p = jax.nn.softmax(jnp.stack([t[0], t[1], 0.2]))
-        return p[0] * _mean(law, f, t) + p[1] * f(ASIDE, t) + p[2] * _mean(law, lambda x, t: f(0.5 * x, t), t, _other(t))
+        return (
+            p[0] * _mean(law, f, t)
+            + p[1] * f(ASIDE, t)
+            + p[2] * _mean(law, lambda x, t: f(0.5 * x, t), t, _other(t))
+        )
 
     return truth
 

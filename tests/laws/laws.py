@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from .cases import DIRECTION, THETA
-from .integrate import integrate
 
 import ppl
+
+from .cases import DIRECTION, THETA
+from .integrate import integrate
 
 KEY = 20250614
 ERRORS = 5.0
@@ -51,7 +52,11 @@ def estimates(objective: Any, second: bool = True, **options: Any) -> Callable[[
             found["surrogate value"], found["surrogate gradient"] = surrogate(theta)
             return found
         (value, gradient), (_, curvature) = jax.jvp(surrogate, (theta,), (direction,))
-        return found | {"surrogate value": value, "surrogate gradient": gradient, "surrogate curvature": curvature}
+        return found | {
+            "surrogate value": value,
+            "surrogate gradient": gradient,
+            "surrogate curvature": curvature,
+        }
 
     return both
 

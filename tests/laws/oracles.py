@@ -8,6 +8,7 @@ Expectations of programs are sums over paths; their derivatives are `jax.grad` o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy import stats
 from jax.scipy.special import betaln, gammaln
+
 from .rules import panels
 
 SMALL = 0.4
@@ -101,8 +103,25 @@ def geometric(probs: Any) -> Law:
 
 def binomial(count: int, probs: Any) -> Law:
     """Successes among `count` trials."""
-    ways = np.array([float(np.prod(np.arange(count - k + 1, count + 1)) / np.prod(np.arange(1, k + 1))) for k in range(count + 1)])
+    ways = np.array(
+        [
+            float(np.prod(np.arange(count - k + 1, count + 1)) / np.prod(np.arange(1, k + 1)))
+            for k in range(count + 1)
+        ]
+    )
     return discrete(lambda x, t: ways * probs(t) ** x * (1 - probs(t)) ** (count - x), count + 1)
+
+
+def coins(probability: Callable[..., Any], result: Callable[..., Any], count: int) -> Any:
+    """The expected `result(path)` of coins of `probability(i, path before i)`: a sum over all paths."""
+    total = jnp.asarray(0.0)
+    for path in itertools.product([0.0, 1.0], repeat=count):
+        weight = jnp.asarray(1.0)
+        for i, x in enumerate(path):
+            p = probability(i, path[:i])
+            weight = weight * (p if x else 1 - p)
+        total = total + weight * result(path)
+    return total
 
 
 # --- truths of control flows ----------------------------------------------------------------------

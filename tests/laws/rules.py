@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,12 @@ class Rule(NamedTuple):
     transform: Callable[..., np.ndarray] = lambda node: node
 
 
+def gauss_hermite(count: int) -> Rule:
+    """Exact for a polynomial of a normal number up to degree 2 count - 1."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
+    return Rule(nodes, weights / np.sqrt(2 * np.pi))
+
+
 def trapezoid(step: float = 0.5, reach: float = 7.5) -> Rule:
     """The trapezoidal rule for a function of a normal number that is analytic near the real line."""
     nodes = np.arange(-reach, reach + step / 2, step)
@@ -27,11 +34,13 @@ def trapezoid(step: float = 0.5, reach: float = 7.5) -> Rule:
 def uniform_panels(breaks: Sequence[float], step: float = 1 / 8) -> Rule:
     """`tanh_sinh` between the places where a function of a uniform number jumps."""
     edges, rule = np.unique([0.0, *breaks, 1.0]), tanh_sinh(step)
-    nodes = [a + (b - a) * rule.nodes for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    nodes = [a + (b - a) * rule.nodes for a, b in itertools.pairwise(edges)]
     return Rule(np.concatenate(nodes), np.concatenate([w * rule.weights for w in np.diff(edges)]))
 
 
-def normal_panels(breaks: Sequence[float], count: int = 24, inner: Sequence[float] = (-6, -3, 0, 3, 6)) -> Rule:
+def normal_panels(
+    breaks: Sequence[float], count: int = 24, inner: Sequence[float] = (-6, -3, 0, 3, 6)
+) -> Rule:
     """Gauss–Legendre on panels of [-9, 9], for a function of a normal number that jumps at `breaks`."""
     edges = np.unique([-9, *inner, 9, *breaks])
     nodes, weights = panels(edges, count)
@@ -77,7 +86,7 @@ RULES: dict[str, Rule] = {
 
 
 def support_probabilities(law: str, parameters: list[Any]) -> np.ndarray:
-    """Probabilities of 0, 1, ... under a discrete law, in each world; infinite ones cut where 1e-22 is left."""
+    """Probabilities of 0, 1, ... under a discrete law, in each world, but for a tail of 1e-22."""
     return _PROBABILITIES[law](*parameters)
 
 

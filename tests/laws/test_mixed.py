@@ -124,5 +124,9 @@ def test_first_order_decompositions_with_others(first: str, second: str) -> None
 
     if first == "normal" and second != "enumerate":
         pytest.skip("three continuous numbers and two coins are too many nodes")
-    rules = {"normal": normal_panels([0], 12, (-3, 3)), "uniform": tanh_sinh(1 / 6)} if first == "normal" else None
+    rules = (
+        {"normal": normal_panels([0], 12, (-3, 3)), "uniform": tanh_sinh(1 / 6)}
+        if first == "normal"
+        else None
+    )
     check_exactly(program, truth, draws=1, rules=rules)

@@ -137,7 +137,9 @@ def test_replaced_choice_in_a_while_loop(how: Any) -> None:
 
 def test_choice_in_the_condition_of_a_while_loop() -> None:
     def program(t: Any) -> Any:
-        return jax.lax.while_loop(lambda z: (z < 3) & (ppl.flip(t).using(Reinforce()) @ "go"), lambda z: z + 1, 0.0)
+        return jax.lax.while_loop(
+            lambda z: (z < 3) & (ppl.flip(t).using(Reinforce()) @ "go"), lambda z: z + 1, 0.0
+        )
 
     with pytest.raises(errors.UnsupportedProgram, match="condition"):
         ppl.expectation(program).estimate(KEY, 0.4)
@@ -153,5 +155,5 @@ def test_too_many_combinations() -> None:
     def program(t: Any) -> Any:
         return sum(jnp.where(ppl.flip(t).using(Enumerate()) @ f"x{i}", 1.0, 0.0) for i in range(17)) * 1.0
 
-    with pytest.raises(errors.UnsupportedProgram, match="combinations|evaluations"):
+    with pytest.raises(errors.UnsupportedProgram, match=r"131072"):
         grad(program)

@@ -31,7 +31,9 @@ def conditionals(count: int, how: Estimator) -> Callable[[Any], Any]:
     def program(t: Any) -> Any:
         z = t
         for i in range(count):
-            draw = lambda z, i=i: z + jnp.where(ppl.flip(jax.nn.sigmoid(t + 0.1 * i)).using(how) @ f"x{i}", 1.0, 0.0)
+            draw = lambda z, i=i: (
+                z + jnp.where(ppl.flip(jax.nn.sigmoid(t + 0.1 * i)).using(how) @ f"x{i}", 1.0, 0.0)
+            )
             z = jax.lax.cond(z > 0.5 * i, draw, lambda z: z - t, z)
         return z**2
 
@@ -48,11 +50,15 @@ def flips(count: int, how: Estimator) -> Callable[[Any], Any]:
     return program
 
 
-@pytest.mark.parametrize("how", [Reinforce(), Enumerate(), MeasureValued()], ids=lambda how: type(how).__name__)
+@pytest.mark.parametrize(
+    "how", [Reinforce(), Enumerate(), MeasureValued()], ids=lambda how: type(how).__name__
+)
 def test_sequential_conditionals(how: Estimator) -> None:
     assert size(conditionals(30, how)) <= 4.5 * size(conditionals(15, how))
 
 
-@pytest.mark.parametrize("how", [Enumerate(), Reinforce(), MeasureValued()], ids=lambda how: type(how).__name__)
+@pytest.mark.parametrize(
+    "how", [Enumerate(), Reinforce(), MeasureValued()], ids=lambda how: type(how).__name__
+)
 def test_sequential_flips(how: Estimator) -> None:
     assert size(flips(10, how)) <= 4.5 * size(flips(5, how))

@@ -1,8 +1,8 @@
 """What is too large to integrate: means of 100,000 draws against the truth, at five standard errors.
 
 Each key averages 100 lanes, and 1,000 keys give the standard error; a comparison of a right estimator fails
-with probability 6.8e-7 (Student's t of 999 degrees of freedom). There are fewer than 500 comparisons of
-coordinates here, with fixed keys, so the whole file raises a false alarm with probability 4e-4 once, when
+with probability 6.8e-7 (Student's t of 999 degrees of freedom). There are fewer than 150 comparisons of
+coordinates here, with fixed keys, so the whole file raises a false alarm with probability 1e-4 once, when
 it is written, and never again.
 """
 
@@ -14,23 +14,23 @@ from .cases import FAMILIES, drawer, integrand, jump_of
 from .flows import FLOWS
 from .laws import check_statistically
 
-JUMPS = ["straight", "vmap_interacting", "scan", "cond_under_vmap", "inner_expect"]
 PLACES = [
-    *(("normal", estimator, flow) for estimator in ("baseline", "measure_valued") for flow in JUMPS),
-    ("normal", "measure_valued", "switch"),
-    ("normal", "measure_valued", "array"),
+    ("normal", "baseline", "straight"),
+    ("normal", "baseline", "cond_under_vmap"),
+    ("normal", "baseline", "scan"),
+    ("normal", "measure_valued", "straight"),
+    ("normal", "measure_valued", "vmap_interacting"),
+    ("normal", "measure_valued", "scan"),
+    ("normal", "measure_valued", "cond_under_vmap"),
     ("normal", "reparam", "scan_under_vmap"),
     ("normal", "reparam", "vmap_under_scan"),
-    ("exponential", "measure_valued", "straight"),
-    ("exponential", "measure_valued", "scan"),
+    ("exponential", "measure_valued", "array"),
     ("gamma", "measure_valued", "straight"),
     ("gamma", "reparam", "scan"),
     ("beta", "reinforce", "straight"),
-    ("poisson", "measure_valued", "scan_under_vmap"),
-    ("poisson", "measure_valued", "vmap_under_scan"),
-    ("poisson", "baseline", "scan"),
-    ("geometric", "measure_valued", "array"),
+    ("poisson", "measure_valued", "scan"),
 ]
+"""Jumps of several continuous numbers, and supports that are too large; the rest is in `test_gradients`."""
 
 
 @pytest.mark.parametrize(("family", "estimator", "flow"), [pytest.param(*p, id="-".join(p)) for p in PLACES])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as npd
@@ -64,7 +65,9 @@ def floating(value: Any) -> Any:
         return float(value)
     if isinstance(value, float):
         return value
-    array = jnp.asarray(value)
+    # A NumPy array, a list or a concrete number stays concrete inside a program, and is checked at once.
+    traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+    array = jnp.asarray(value) if traced else np.asarray(value, jnp.result_type(np.asarray(value)))
     return array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(jnp.result_type(float))
 
 

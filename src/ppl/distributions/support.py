@@ -163,6 +163,11 @@ def _(distribution: Any) -> tuple[str, ...]:
     return ("loc",)
 
 
+@_moving.register(dist.Delta)
+def _(distribution: Any) -> tuple[str, ...]:
+    return ("v",)
+
+
 @_moving.register(dist.TransformedDistribution)
 def _(distribution: Any) -> tuple[str, ...]:
     base = distribution.base_dist

@@ -30,6 +30,8 @@ _conditionals = itertools.count()
 class _Mask(Rule):
     """The same program, its choices made only where `active` holds."""
 
+    evaluates = False
+
     def __init__(self, active: Any, branch: tuple[int, int] | None, loops: int) -> None:
         self.active, self.branch, self.loops = active, branch, loops
 

@@ -112,7 +112,7 @@ def _message(jump: Jump) -> str:
         f"{jump.line}. As the parameters move, the value crosses the jump; the pathwise derivative "
         "of almost every draw does not see it, so the gradient would be biased. Ways out: give the choice a "
         "gradient estimator that does not differentiate through its value and keep the parameters out of the "
-        "jump, with `.using(Reinforce())` or `.using(MeasureValued())`; make the jump smooth; or, if the "
+        "jump, `.using(ppl.estimators.Reinforce())` or `MeasureValued()`; make the jump smooth; or, if the "
         "function that compares is continuous in fact, wrap it in `ppl.continuous(function)`."
     )
 
@@ -124,6 +124,7 @@ class _Walk:
     context: Context
     reverse: bool
     support: MovingSupport
+    looping: bool = False
 
     @property
     def line(self) -> str:
@@ -195,9 +196,11 @@ def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
     if estimator.pathwise and discrete:
         raise EstimatorNotAdmitted(
             f"the choice {site.where} is discrete: its value cannot move with its parameters, and a pathwise "
-            "derivative would silently be zero. Use Enumerate(), MeasureValued() or Reinforce() instead."
+            "derivative would silently be zero. Use another of ppl.estimators instead."
         )
     if not estimator.pathwise:
+        if walk.reverse and walk.looping and parameters.tangent:
+            raise _unbounded(walk, f"makes the choice {site.where}, whose score moves with the parameters")
         shapes = site.split([jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars])[0]
         _check_support(site, distribution, walk.support(jax.tree.unflatten(site.tree, shapes)[0]))
     if discrete:
@@ -276,6 +279,7 @@ def _scan(equation: Any, values: list[Value], walk: _Walk) -> list[Value]:
 
 
 def _while(equation: Any, values: list[Value], walk: _Walk) -> list[Value]:
+    walk = replace(walk, looping=True)
     loop = internals.while_parts(equation.params, values)
 
     def step(carry: list[Value]) -> list[Value]:
@@ -286,13 +290,17 @@ def _while(equation: Any, values: list[Value], walk: _Walk) -> list[Value]:
     carry = _settle(loop.carry, step)
     floats = [jumps.is_float(variable) for variable in equation.outvars]
     if walk.reverse and any(v.tangent and f for v, f in zip(carry, floats, strict=True)):
-        raise UnsupportedProgram(
-            f"the `while_loop` at {walk.line} carries a value that moves with the parameters, and "
-            "reverse-mode differentiation would have to run it backwards without knowing how many steps it "
-            "took. Use jax.lax.scan, or jax.lax.fori_loop with static bounds; or take the derivative in "
-            "forward mode with `Expectation.jvp`; or stop the gradient of what goes into the loop."
-        )
+        raise _unbounded(walk, "carries a value that moves with the parameters")
     return carry
+
+
+def _unbounded(walk: _Walk, what: str) -> UnsupportedProgram:
+    return UnsupportedProgram(
+        f"the `while_loop` at {walk.line} {what}, and reverse-mode differentiation would have to run it "
+        "backwards without knowing how many steps it took. Use jax.lax.scan, or jax.lax.fori_loop with "
+        "static bounds; or take the derivative in forward mode with `Expectation.jvp`; or stop the gradient of "
+        "what goes into the loop."
+    )
 
 
 _CONTROL = {internals.COND: _conditional, internals.SCAN: _scan, internals.WHILE: _while}

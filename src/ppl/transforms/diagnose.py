@@ -71,7 +71,7 @@ def first_nonfinite(jaxpr: Any, arguments: Sequence[Any], key: jax.Array, num_sa
     rule = _Watch(watched)
 
     def run(token: Any) -> Any:
-        return walk(jaxpr, arguments, rule, start(key, token)).totals["nonfinite"]
+        return walk(jaxpr, arguments, rule, start(key, token, jaxpr=jaxpr)).totals["nonfinite"]
 
     if num_samples == 1:
         counts = jax.jit(run)(False)

@@ -95,8 +95,10 @@ def _static(site: Site) -> tuple[Any, Any]:
     return jax.tree.unflatten(site.tree, leaves)
 
 
-def plan(jaxpr: Any) -> Plan:
+def plan(jaxpr: Any, order: int) -> Plan:
     """Decide between joint summation, replacement and a single run, choice by choice.
+
+    For a value alone (`order` zero) nothing is replaced.
 
     Raises:
         UnsupportedProgram: an enumerated or measure-valued choice lies in a loop of unknown length, or
@@ -109,12 +111,13 @@ def plan(jaxpr: Any) -> Plan:
         single = not (item.lengths or item.branches or item.site.instances)
         if estimator.joint and single and item.site.support is not None:
             joint[item.name] = item.site.support
-        elif item.site.phantoms:
+        elif item.site.phantoms and order:
             if None in item.lengths:
                 raise UnsupportedProgram(
                     f"the choice {item.site.where} is estimated by {type(estimator).__name__}, which runs "
                     "the program again for each step, inside a while loop whose number of steps is not "
-                    "known. Use Reinforce() there, or lax.scan or a lax.fori_loop with static bounds."
+                    "known. Use ppl.estimators.Reinforce() there, or lax.scan, or a lax.fori_loop "
+                    "with static bounds."
                 )
             replaced[item.name] = item
     combinations = math.prod(len(support) for support in joint.values())
@@ -122,7 +125,7 @@ def plan(jaxpr: Any) -> Plan:
         names = ", ".join(repr(name[0]) for name in joint)
         raise UnsupportedProgram(
             f"summing over {len(joint)} enumerated choices takes {combinations} evaluations, more than "
-            f"{JOINT_LIMIT}. Choose Reinforce() or MeasureValued() for some of {names}."
+            f"{JOINT_LIMIT}. Choose ppl.estimators.Reinforce() for some of {names}."
         )
     return Plan(joint, replaced)
 
@@ -252,11 +255,11 @@ def surrogate(jaxpr: Any, arguments: Sequence[Any], key: Any, token: Any, order:
         token: asks for independent noise in each lane of an enclosing `vmap`.
         order: the highest order of derivative that will be taken: 0, 1, or 2 for any.
     """
-    planned = plan(jaxpr)
+    planned = plan(jaxpr, order)
 
     def run(arguments: Sequence[Any], order: int, fixed: Any, target: Target | None) -> tuple[Any, Any, Any]:
         rule = _Derive(planned, order, fixed, target)
-        result = walk(jaxpr, arguments, rule, start(key, token))
+        result = walk(jaxpr, arguments, rule, start(key, token, jaxpr=jaxpr))
         value = result.outputs[0]
         if order:
             control = result.totals["control"].astype(value.dtype)

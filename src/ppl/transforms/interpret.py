@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from jax.core import eval_jaxpr
 from jax.extend.core import Var
 
-from ppl.address import Address, Folds
+from ppl.address import Address, Folds, Path
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
+from ppl.runtime_checks import check_at_run_time
 from ppl.site import Site, sample_p
 from ppl.source import equation_line
 from ppl.transforms import jax_internals as internals
@@ -54,6 +55,7 @@ class Here(NamedTuple):
         feed: arrays handed to choices, sliced to the current step of every enclosing loop.
         count: how often each address has come up.
         folds: the numbers that stand for address components in keys.
+        roots: the keys of the first components, as far as they are derived already.
     """
 
     key: Any
@@ -62,6 +64,7 @@ class Here(NamedTuple):
     feed: dict[Any, Any]
     count: dict[Address, int]
     folds: Folds
+    roots: dict[Any, Any]
 
     def next(self, address: Address) -> Name:
         """The name of the next choice with this address."""
@@ -71,12 +74,12 @@ class Here(NamedTuple):
 
     def key_of(self, name: Name, site: Site | None = None) -> jax.Array:
         """The key of a choice: a function of its address path and of the steps it is drawn at."""
-        path: tuple[str | None, ...] = (site and site.path) or name[0]
+        path = self.folds.distinct(_full_path(name, site, len(self.loops)))
         steps = iter(self.loops)
-        outside = len(self.loops) - sum(part is None for part in path)
         key = self.key
-        again = () if name[1] == 0 else (f"#{name[1]}",)
-        for part in (None,) * outside + path + again:
+        if path[0] in self.roots:
+            key, path = self.roots[path[0]], path[1:]
+        for part in path:
             key = jax.random.fold_in(key, next(steps).step if part is None else self.folds.number(part))
         return key
 
@@ -85,9 +88,28 @@ class Here(NamedTuple):
         return self._replace(loops=(*self.loops, loop), feed=self.feed | feed, count=dict(self.count))
 
 
-def start(key: Any = None, token: Any = False, feed: dict[Any, Any] | None = None) -> Here:
-    """The position before the first equation of a run."""
-    return Here(key, token, (), {} if feed is None else feed, {}, Folds())
+def _full_path(name: Name, site: Site | None, loops: int) -> Path:
+    """The path of a choice, from the outermost of its loops on."""
+    path: Path = (site and site.path) or name[0]
+    again = () if name[1] == 0 else (f"#{name[1]}",)
+    return ((None,) * (loops - sum(part is None for part in path))) + path + again
+
+
+def start(key: Any = None, token: Any = False, feed: dict[Any, Any] | None = None, jaxpr: Any = None) -> Here:
+    """The position before the first equation of a run.
+
+    With the `jaxpr` that will be run, the keys of the first address components are derived together: one
+    vectorized operation compiles faster than one for each choice.
+    """
+    folds, roots = Folds(), {}
+    if jaxpr is not None:
+        paths = [_full_path(item.name, item.site, len(item.lengths)) for item in occurrences(jaxpr)]
+        first = list(dict.fromkeys(path[0] for path in paths if path[0] is not None))
+        if len(first) > 1:
+            numbers = jnp.asarray([folds.number(part) for part in first], jnp.uint32)
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
+            roots = {part: keys[number] for number, part in enumerate(first)}
+    return Here(key, token, (), {} if feed is None else feed, {}, folds, roots)
 
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
@@ -107,9 +129,11 @@ class Rule:
     Attributes:
         kinds: the primitives whose equations the rule wants to see.
         totals: the names of the scalars that it adds up.
+        evaluates: whether this is a run of the program; otherwise it becomes part of another program.
     """
 
     kinds: frozenset[Any] = CHOICES
+    evaluates: bool = True
     totals: tuple[str, ...] = ()
 
     def zeros(self) -> dict[str, Any]:
@@ -201,6 +225,8 @@ def _step(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
     primitive = equation.primitive
     if primitive is sample_p:
         site = equation.params["site"]
+        if rule.evaluates:
+            check_at_run_time(site, values)
         value, totals, records = rule.choose(here.next(site.address), site, values, here)
         totals = {name: jnp.asarray(x, total_dtype()) for name, x in totals.items()}
         return Result([value], totals, dict(records))
@@ -218,8 +244,15 @@ def _step(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
         return _while(equation, internals.while_parts(equation.params, values), rule, here)
     if primitive is internals.REMAT:
         return _remat(equation, values, rule, here)
-    raise UnsupportedProgram(
-        f"the choice {first_choice(equation).where} lies inside `{primitive.name}` "
+    raise _no_rule(equation)
+
+
+_REENTERED = frozenset({*internals.CALLS, internals.SCAN, internals.WHILE, internals.REMAT})
+
+
+def _no_rule(equation: Any) -> UnsupportedProgram:
+    return UnsupportedProgram(
+        f"the choice {first_choice(equation).where} lies inside `{equation.primitive.name}` "
         f"({equation_line(equation)}), for which ppl has no rule. Move the choice out of it, or use "
         "jax.vmap, lax.scan, lax.fori_loop, lax.cond, lax.switch, jax.jit or jax.checkpoint."
     )
@@ -385,7 +418,11 @@ class Occurrence(NamedTuple):
 
 
 def occurrences(jaxpr: Any, count: dict[Address, int] | None = None) -> Iterator[Occurrence]:
-    """Every random choice of a staged program, in the order and with the names of the walk."""
+    """Every random choice of a staged program, in the order and with the names of the walk.
+
+    Raises:
+        UnsupportedProgram: a choice lies inside a primitive for which the walk has no rule.
+    """
     yield from _occurrences(jaxpr, start()._replace(count={} if count is None else count), (), (), ())
 
 
@@ -406,6 +443,8 @@ def _occurrences(jaxpr: Any, here: Here, lengths: Any, branches: Any, calls: Any
                 counts.append(inside.count)
             _advance(here, *counts)
         elif _holds_choice(equation):
+            if primitive not in _REENTERED:
+                raise _no_rule(equation)
             length = {internals.SCAN: equation.params.get("length"), internals.WHILE: None}
             inner = (*lengths, length[primitive]) if primitive in length else lengths
             for nested in internals.nested(equation):

@@ -61,6 +61,7 @@ class Run(Rule):
     ) -> None:
         self.bind, self.scored, self.record = bind, scored, record
         self.totals = ("log_density", "weight") if scored else ()
+        self.evaluates = bind is None
 
     @override
     def recorded(self, name: Name, site: Site) -> dict[Any, Any]:
@@ -70,7 +71,7 @@ class Run(Rule):
 
     @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
-        given = site.address in here.feed
+        given = site.recorded and site.address in here.feed
         if given:
             value = here.feed[site.address]
         elif self.bind is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +13,14 @@ import numpy as np
 
 from ppl.address import Address, show
 from ppl.errors import DuplicateAddress, UnsupportedProgram
+from ppl.inner import expect_p
 from ppl.source import equation_line
 from ppl.transforms import batching as _batching  # noqa: F401  (installs the rules for mapped control flow)
+from ppl.transforms import jax_internals as internals
 from ppl.transforms.interpret import Occurrence, occurrences
+
+_FRAMES = 8_000
+"""How deep the Python stack may grow while a program is staged."""
 
 
 class Arguments(NamedTuple):
@@ -92,7 +99,8 @@ def stage(function: Callable[..., Any], arguments: Arguments) -> Staged:
         args, kwargs = arguments.rebuild(list(arrays))
         return function(*args, **kwargs)
 
-    jaxpr, shape = jax.make_jaxpr(run, return_shape=True)(*arguments.arrays)
+    with _deep():
+        jaxpr, shape = jax.make_jaxpr(run, return_shape=True)(*arguments.arrays)
     choices: dict[Address, list[Occurrence]] = {}
     unrecorded: list[Occurrence] = []
     for item in occurrences(jaxpr):
@@ -106,12 +114,35 @@ def stage(function: Callable[..., Any], arguments: Arguments) -> Staged:
     return Staged(jaxpr, arrays, jax.tree.structure(shape), choices, unrecorded)
 
 
+@contextlib.contextmanager
+def _deep() -> Iterator[None]:
+    """Each nested program is staged within the staging of the one around it, some thirty frames deep."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _FRAMES))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def check_recordable(staged: Staged) -> Staged:
     """Refuse a program whose trace would have no fixed shape.
 
     Raises:
-        UnsupportedProgram: a recorded choice lies in a loop whose length is not known.
+        UnsupportedProgram: a recorded choice lies in a loop whose length is not known, or a choice is not
+            recorded, so that the program's density is not known.
     """
+    for item in staged.unrecorded:
+        raise UnsupportedProgram(
+            f"the choice {item.site.where} is proposed inside a generative function without being recorded, "
+            "so the density of the function's trace is not known. Record it with `@ 'address'`, or propose "
+            "it in the expectation."
+        )
+    if internals.holds(staged.jaxpr, frozenset({expect_p})):
+        raise UnsupportedProgram(
+            "a generative function takes an inner expectation, whose randomness is not part of its trace. "
+            "Take it in the program of a @ppl.expectation."
+        )
     for items in staged.choices.values():
         if None in items[0].lengths:
             raise UnsupportedProgram(
