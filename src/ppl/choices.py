@@ -71,7 +71,7 @@ class Choices(dict[str, Any]):
             "out with `choices.without(address)` first."
         )
 
-    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _immutable
+    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _immutable  # pyright: ignore
 
     def __ior__(self, other: Any) -> Choices:  # type: ignore[override,misc]
         return merge(self, other)

@@ -136,7 +136,7 @@ def _score(measure: Distribution, value: Any) -> jax.Array:
 
 def _simulate(measure: Distribution, key: jax.Array) -> Trace:
     check_distribution(measure.numpyro, f"{measure.family} ({measure.source})")
-    distribution = undifferentiated(measure.numpyro, DRAWS)
+    distribution: Any = undifferentiated(measure.numpyro, DRAWS)
     value = draw(distribution, Noise(key))
     return Trace(value, jnp.sum(log_density(distribution, value)), value)
 

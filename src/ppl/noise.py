@@ -171,6 +171,7 @@ def _batch(axis_data, args, dims, *, law, shape, dtype, keys, lanes):
     if token_dim is not None:
         # The lanes have keys of their own, but perhaps equal ones: the lane tells them apart.
         token = jax.lax.index_in_dim(token, 0, token_dim, keepdims=False)
+        assert key_dim is not None
         key, key_dim = _fold_lanes(jnp.moveaxis(key, key_dim, 0)), 0
     if key_dim is None and not any(dim is not None for dim in parameter_dims):
         out = noise_p.bind(key, token, *parameters, law=law, shape=shape, dtype=dtype, keys=keys, lanes=lanes)

@@ -298,8 +298,8 @@ def _unbounded(walk: _Walk, what: str) -> UnsupportedProgram:
     return UnsupportedProgram(
         f"the `while_loop` at {walk.line} {what}, and reverse-mode differentiation would have to run it "
         "backwards without knowing how many steps it took. Use jax.lax.scan, or jax.lax.fori_loop with "
-        "static bounds; or take the derivative in forward mode with `Expectation.jvp`; or stop the gradient of "
-        "what goes into the loop."
+        "static bounds; or take the derivative in forward mode with `Expectation.jvp`; or stop the gradient "
+        "of what goes into the loop."
     )
 
 
