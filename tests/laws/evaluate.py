@@ -51,7 +51,7 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "stop_gradient": lambda x: x,
     "copy": lambda x: x,
     "floor": np.floor,
-    "div": lambda x, y: _divide(x,
+    "div": lambda x, y: _divide(x, y),
     "rem": np.fmod,
     "log_density_of": lambda x: x,
     "optimization_barrier": lambda x: x,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats as st
 
+import ppl
 from ppl import Choices, beta, categorical, exponential, flip, gamma, gen, normal, student_t
 
 KEY = jax.random.key(7)
@@ -158,13 +159,16 @@ def test_a_scan_does_not_share_noise_with_other_addresses_of_the_program():
 def test_proposals_are_independent(make):
     """A family that takes several blocks of noise shares none with the next proposal."""
 
-    @gen
-    def program():
+    @ppl.expectation
+    def program(weights):
         values = [make().propose().retval for _ in range(3)]
         _, loop = jax.lax.scan(lambda c, _: (c, make().propose().retval), 0.0, None, length=2)
-        return jnp.stack([*values, *loop])
+        return weights @ jnp.stack([*values, *loop])
 
-    assert_uncorrelated(draws(program).retval)
+    # One key, one run: a unit vector picks out one of its draws.
+    picked = jax.vmap(program.estimate, in_axes=(None, 0))
+    runs = jax.jit(jax.vmap(picked, in_axes=(0, None)))(jax.random.split(KEY, DRAWS), jnp.eye(5))
+    assert_uncorrelated(runs)
 
 
 def test_a_scan_draws_what_its_unrolled_loop_draws():

@@ -196,7 +196,7 @@ def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
     if estimator.pathwise and discrete:
         raise EstimatorNotAdmitted(
             f"the choice {site.where} is discrete: its value cannot move with its parameters, and a pathwise "
-            "derivative would silently be zero. Use another of ppl.estimators instead."
+            "derivative would silently be zero. Use Enumerate(), MeasureValued() or Reinforce() instead."
         )
     if not estimator.pathwise:
         if walk.reverse and walk.looping and parameters.tangent:
