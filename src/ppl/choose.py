@@ -22,8 +22,8 @@ def choose(family: str, distribution: Any, estimator: Any, address: Address | No
     support = support_values(distribution)
     estimator = default_estimator(distribution) if estimator is None else estimator
     name = address or UNNAMED
-    check_admitted(estimator, distribution, f"{show(name)!r} ({family}, {source})")
     estimator = estimator.prepare(support)
+    check_admitted(estimator, distribution, f"{show(name)!r} ({family}, {source})")
     leaves, tree = jax.tree.flatten((distribution, estimator))
     made = shapes(distribution, estimator)
     site = Site(

@@ -42,7 +42,8 @@ class Family(NamedTuple):
 REPARAM = {"reparam": Reparam()}
 SCORE = {"reinforce": Reinforce(), "baseline": Reinforce(baseline=0.8)}
 WEAK = {"measure_valued": MeasureValued()}
-FINITE = {"enumerate": Enumerate()} | SCORE | WEAK
+EXACT = {"enumerate": Enumerate()} | WEAK
+FINITE = EXACT | SCORE
 
 
 def _first(t: Any) -> Any:
@@ -98,13 +99,13 @@ FAMILIES: dict[str, Family] = {
     ),
     "flip": Family(lambda t: ppl.flip(_probability(t)), oracles.flip(_probability), FINITE, 0.5),
     "bernoulli": Family(
-        lambda t: ppl.bernoulli(logits=_first(t) + 0.5 * _second(t)), oracles.flip(_probability), FINITE, 0.5
+        lambda t: ppl.bernoulli(logits=_first(t) + 0.5 * _second(t)), oracles.flip(_probability), EXACT, 0.5
     ),
     "categorical": Family(
         lambda t: ppl.categorical(logits=_logits(t)), oracles.categorical(_logits, 3), FINITE, 1.5
     ),
     "categorical_probs": Family(
-        lambda t: ppl.categorical(jax.nn.softmax(_logits(t))), oracles.categorical(_logits, 3), FINITE, 0.5
+        lambda t: ppl.categorical(jax.nn.softmax(_logits(t))), oracles.categorical(_logits, 3), EXACT, 0.5
     ),
     "binomial": Family(
         lambda t: ppl.binomial(3, _probability(t)), oracles.binomial(3, _probability), FINITE, 1.5

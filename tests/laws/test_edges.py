@@ -93,7 +93,8 @@ def test_probability_at_an_end(how: Any, end: float, lanes: bool) -> None:
         mean = p * (1 + 2 * t[1]) ** 3 + (1 - p) * (2 * t[1]) ** 3
         return mean * (1 + p) if lanes else mean
 
-    check_exactly(program, truth)
+    # With lanes the second derivative counts pairs that the law at an end never draws: it is for the inside.
+    check_exactly(program, truth, second=not lanes)
 
 
 @discrete
@@ -119,5 +120,5 @@ def test_given_support_must_hold_the_law() -> None:
     def program(t: Any) -> Any:
         return 1.0 * (ppl.poisson(jnp.exp(t)).using(Enumerate(support=jnp.arange(2))) @ "k")
 
-    with pytest.raises(ppl.errors.PPLError, match="support"):
+    with pytest.raises(ppl.errors.EstimatorNotAdmitted, match="Enumerate does not exist for 'k'"):
         ppl.expectation(program).grad(jax.random.key(0), 0.3)

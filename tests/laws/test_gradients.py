@@ -25,7 +25,6 @@ EVERYWHERE = [
     ("flip", "baseline"),
     ("categorical", "enumerate"),
     ("categorical", "measure_valued"),
-    ("binomial", "reinforce"),
     ("normal", "reparam"),
 ]
 """Family and estimator, through all control flows; small supports, so that all noise can be integrated."""
@@ -41,6 +40,9 @@ PLACES = [
     for family, estimator in EVERYWHERE
     for flow in FLOWS
     if (family, flow) not in TOO_MANY_NODES
+] + [
+    pytest.param("poisson", "measure_valued", flow, id=f"poisson-measure_valued-{flow}")
+    for flow in ("vmap_interacting", "array", "cond_under_vmap", "switch")
 ]
 
 

@@ -20,7 +20,14 @@ from ppl.distributions.support import (
     support_of,
 )
 
-__all__ = ["check_parameters", "log_density", "moving_support", "parameter_predicates", "support_values"]
+__all__ = [
+    "check_parameters",
+    "log_density",
+    "mass",
+    "moving_support",
+    "parameter_predicates",
+    "support_values",
+]
 
 
 def log_density(distribution: Any, value: Any) -> jax.Array:
@@ -115,6 +122,15 @@ def _(distribution: Any, value: Any) -> jax.Array:
     return jnp.broadcast_to(_log_density(distribution.base_dist, value), shape)
 
 
+@_log_density.register(dist.BernoulliProbs)
+def _(distribution: Any, value: Any) -> jax.Array:
+    # NumPyro clamps the probability, which at 0 and 1 takes its derivative away.
+    held, one = inside(distribution, value), value == 1
+    p = jnp.asarray(distribution.probs)
+    score = jnp.log(jnp.where(one, p, 1)) + jnp.log1p(-jnp.where(one, 0, p))
+    return jnp.where(held, score, -jnp.inf)
+
+
 @_log_density.register(dist.GammaPoisson)
 def _(distribution: Any, value: Any) -> jax.Array:
     wide = jnp.result_type(float) == jnp.float64
@@ -126,6 +142,35 @@ def _(distribution: Any, value: Any) -> jax.Array:
     n = jnp.where(held, value, 0).astype(jnp.float64)
     ways = gammaln(a + n) - gammaln(a) - gammaln(n + 1)
     return jnp.where(held, ways - a * jnp.log1p(1 / rate) - n * jnp.log1p(rate), -jnp.inf)
+
+
+def mass(distribution: Any, value: Any) -> jax.Array:
+    """The probability of `value`, an array of the batch shape, for a family of finite support.
+
+    Unlike the exponential of the log density it has its derivative at probability zero too.
+    """
+    return _mass(_at_least_float32(distribution), value)
+
+
+@singledispatch
+def _mass(distribution: Any, value: Any) -> jax.Array:
+    return jnp.exp(log_density(distribution, value))
+
+
+@_mass.register(dist.BernoulliProbs)
+@_mass.register(dist.BernoulliLogits)
+def _(distribution: Any, value: Any) -> jax.Array:
+    p = jnp.asarray(distribution.probs)
+    return jnp.where(value == 1, p, 1 - p)
+
+
+@_mass.register(dist.CategoricalProbs)
+@_mass.register(dist.CategoricalLogits)
+def _(distribution: Any, value: Any) -> jax.Array:
+    probs = jnp.asarray(distribution.probs)
+    index = jnp.broadcast_to(value, jnp.broadcast_shapes(jnp.shape(value), probs.shape[:-1]))[..., None]
+    probs = jnp.broadcast_to(probs, (*index.shape[:-1], probs.shape[-1]))
+    return jnp.take_along_axis(probs, index, axis=-1)[..., 0]
 
 
 def _masked(distribution: Any) -> bool:

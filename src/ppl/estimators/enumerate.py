@@ -8,7 +8,7 @@ from typing import Any, ClassVar, override
 import jax
 import jax.numpy as jnp
 
-from ppl.distributions.density import log_density, support_values
+from ppl.distributions.density import mass, support_values
 from ppl.distributions.sampling import draw
 from ppl.estimators.protocol import Contribution, Estimator, moved
 from ppl.noise import Noise
@@ -27,7 +27,7 @@ class Enumerate(Estimator):
     time, all others keeping their randomness; the value is then a draw, the derivative unbiased.
 
     Attributes:
-        support: the values of one instance, shape `(K, *event)`; by default those of the family.
+        support: the values of one instance, shape `(K, *event)`; filled in where the choice is made.
 
     Example:
         >>> import ppl, jax
@@ -53,7 +53,7 @@ class Enumerate(Estimator):
     @override
     def prepare(self, support: Any) -> Estimator:
         """Keep the support: its bounds may be parameters, which are concrete only where they are made."""
-        return self if self.support is not None else replace(self, support=support)
+        return replace(self, support=support)
 
     @override
     def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
@@ -69,5 +69,5 @@ class Enumerate(Estimator):
         index = jnp.argmax(jnp.all(same, axis=tuple(range(1 + value.ndim - event, same.ndim))), axis=0)
         others = (index[None] + jnp.arange(1, len(support)).reshape(-1, *(1,) * index.ndim)) % len(support)
         phantoms = support[others]
-        weights = jax.vmap(lambda u: moved(jnp.exp(log_density(distribution, u))))(phantoms)
+        weights = jax.vmap(lambda u: moved(mass(distribution, u)))(phantoms)
         return Contribution(value, phantoms=phantoms, weights=weights)

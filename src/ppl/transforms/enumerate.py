@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppl.distributions.density import mass
 from ppl.errors import UnsupportedProgram
 from ppl.site import Site
 from ppl.transforms.gradient import JOINT_LIMIT
@@ -29,7 +30,6 @@ from ppl.transforms.interpret import (
     total_dtype,
     walk,
 )
-from ppl.transforms.run import score_choice
 
 
 class _Assigned(Rule):
@@ -42,9 +42,8 @@ class _Assigned(Rule):
     @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
         value = here.feed[name]
-        scores = score_choice(site, operands, value)
-        uniform = 1 / len(site.support)
-        excess = jnp.exp(scores) - uniform
+        masses = site.per_lane(lambda distribution, _, value: mass(distribution, value), operands, value)
+        excess = masses - 1 / len(site.support)
         mask = site.mask_over(operands, site.batch_shape)
         excess = excess if mask is None else jnp.where(mask, excess, 0)
         return Outcome(value, records={name: jnp.broadcast_to(excess, site.instances).astype(total_dtype())})
@@ -94,9 +93,7 @@ def exact(jaxpr: Any, arguments: Sequence[Any]) -> Any:
         probability = jnp.ones((), total_dtype())
         for item in items:
             probability = probability * jnp.prod(result.records[item.name] + 1 / len(item.site.support))
-        value = result.outputs[0]
-        # An assignment of probability zero may have no finite value.
-        return jnp.where(probability > 0, probability * value, 0).astype(value.dtype)
+        return (probability * result.outputs[0]).astype(result.outputs[0].dtype)
 
     return jnp.sum(jax.vmap(assigned)(jnp.arange(total)))
 

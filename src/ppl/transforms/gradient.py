@@ -40,7 +40,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppl.distributions.density import log_density
+from ppl.distributions.density import mass
 from ppl.errors import UnsupportedProgram
 from ppl.estimators.protocol import Contribution, magic_box
 from ppl.noise import Noise
@@ -181,14 +181,15 @@ class _Derive(Rule):
         totals = {total: jnp.sum(x) for total, x in totals.items() if x is not None}
         if name not in self.index:
             return Outcome(made.value, totals)
-        if self.target is not None:
-            made = made._replace(value=self._replace(name, site, made, here))
-        return Outcome(made.value, totals, self._records(name, site, operands, made, mask))
+        value = made.value if self.target is None else self._replace(name, site, made, here)
+        # Records are of the draw, not of the phantom, whose probability may be zero and its log infinite;
+        # the log density of a replaced instance itself is not used.
+        return Outcome(value, totals, self._records(name, site, operands, made, mask))
 
     def _fixed(self, name: Name, site: Site, operands: list[Any]) -> Outcome:
         distribution, _ = _estimator(site, operands)
         value = self.fixed[name].astype(site.dtype)
-        probability = jnp.exp(log_density(distribution, value)).astype(total_dtype())
+        probability = mass(distribution, value).astype(total_dtype())
         return Outcome(value, records={(name, "probability"): probability})
 
     def _replace(self, name: Name, site: Site, made: Contribution, here: Here) -> Any:
@@ -301,6 +302,8 @@ def _replacements(
         offsets = jnp.asarray(_offsets(plan))
         return value * magic_box(before[offsets[target.site] + target.instance]).astype(value.dtype)
 
+    if not len(targets.site):
+        return jnp.zeros_like(base)
     values = _map(replaced, targets)
     if order == 1:
         base = jax.lax.stop_gradient(base)
@@ -355,4 +358,4 @@ def _targets(plan: Plan) -> Target:
 def _before(plan: Plan, records: Any) -> Any:
     """For each instance, the log density of all instances before it."""
     scores = jnp.concatenate([records[name, "log_density"].reshape(-1) for name in plan.replaced])
-    return jnp.cumsum(scores) - scores
+    return jnp.concatenate([jnp.zeros(1, scores.dtype), jnp.cumsum(scores)[:-1]])
