@@ -23,8 +23,6 @@ EVERYWHERE = [
     ("flip", "enumerate"),
     ("flip", "measure_valued"),
     ("flip", "baseline"),
-    ("categorical", "enumerate"),
-    ("categorical", "measure_valued"),
     ("normal", "reparam"),
 ]
 """Family and estimator, through all control flows; small supports, so that all noise can be integrated."""
@@ -35,18 +33,17 @@ TOO_MANY_NODES = {("normal", "scan_under_vmap"), ("normal", "vmap_under_scan")}
 SUMMED = {"straight", "jit_twice", "checkpoint", "custom_jvp", "custom_vjp", "inner_expect"}
 """Flows in which a single enumerated choice is summed over, so that nothing is drawn."""
 
+SOME = [("categorical", "enumerate"), ("categorical", "measure_valued"), ("poisson", "measure_valued")]
+"""More values than two, where the structure of the flow matters most."""
+
 PLACES = [
-    pytest.param(family, estimator, flow, id=f"{family}-{estimator}-{flow}")
-    for family, estimator in EVERYWHERE
-    for flow in FLOWS
-    if (family, flow) not in TOO_MANY_NODES
-] + [
-    pytest.param("poisson", "measure_valued", flow, id=f"poisson-measure_valued-{flow}")
-    for flow in ("vmap_interacting", "array", "cond_under_vmap", "switch")
+    *((*pair, flow) for pair in EVERYWHERE for flow in FLOWS if (pair[0], flow) not in TOO_MANY_NODES),
+    *((*pair, flow) for pair in SOME for flow in ("vmap_interacting", "array", "cond_under_vmap", "switch")),
+    *((*pair, flow) for pair in SOME[:2] for flow in ("scan", "vmap_under_scan", "inner_expect")),
 ]
 
 
-@pytest.mark.parametrize(("family", "estimator", "flow"), PLACES)
+@pytest.mark.parametrize(("family", "estimator", "flow"), PLACES, ids=["-".join(p) for p in PLACES])
 def test_control_flow(family: str, estimator: str, flow: str) -> None:
     chosen = FAMILIES[family].estimators[estimator]
     draw, f = drawer(FAMILIES[family], chosen), integrand(jump_of(FAMILIES[family], chosen))

@@ -17,9 +17,7 @@ from .laws import check_statistically
 PLACES = [
     ("normal", "baseline", "straight"),
     ("normal", "baseline", "cond_under_vmap"),
-    ("normal", "baseline", "scan"),
     ("normal", "measure_valued", "straight"),
-    ("normal", "measure_valued", "vmap_interacting"),
     ("normal", "measure_valued", "scan"),
     ("normal", "measure_valued", "cond_under_vmap"),
     ("normal", "reparam", "scan_under_vmap"),
