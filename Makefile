@@ -36,7 +36,7 @@ test: .venv/.stamp ## all tests, and the examples in docstrings
 	$(BIN)/pytest -n 0 --doctest-modules src/ppl
 
 test-oldest: $(OLDEST)/.stamp ## a part of the tests with the oldest JAX and libraries that are allowed
-	$(OLDEST)/bin/python -m pytest -n 0 -m "not slow" $(OLDEST_TESTS)
+	$(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(OLDEST_TESTS)
 
 check: .venv/.stamp ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

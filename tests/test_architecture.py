@@ -16,6 +16,7 @@ import ppl
 SOURCE = Path(__file__).parents[1] / "src"
 LIBRARY = sorted((SOURCE / "ppl").rglob("*.py"))
 MODELS = sorted((SOURCE / "models").rglob("*.py"))
+EXAMPLES = sorted((SOURCE.parent / "examples").glob("*.py"))
 # The one module that may touch JAX's private parts (design, section 2).
 COMPATIBILITY = SOURCE / "ppl" / "transforms" / "jax_internals.py"
 HEAVY = ("genjax", "matplotlib", "sklearn", "tqdm", "flax", "equinox", "blackjax", "arviz", "orbax")
@@ -116,21 +117,28 @@ def test_no_transformation_knows_a_family(file: Path):
     assert not words & FAMILIES
 
 
-@pytest.mark.parametrize("file", MODELS, ids=module_name)
-def test_models_are_written_on_the_public_surface(file: Path):
-    tree = parsed(file)
-    for name in imports(tree):
-        if name.split(".")[0] == "ppl":
-            assert not any(part.startswith("_") for part in name.split(".")), name
-            assert not name.startswith("ppl.transforms"), name
-    private = [
+def beyond_the_surface(tree: ast.Module) -> list[str]:
+    """The private names of the library that a module imports or reaches."""
+    imported = [
+        name
+        for name in imports(tree)
+        if name.split(".")[0] == "ppl"
+        and (any(part.startswith("_") for part in name.split(".")) or name.startswith("ppl.transforms"))
+    ]
+    reached = [
         ast.unparse(node)
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and re.match(r"ppl\.(.*\.)?(_|transforms\b)", ast.unparse(node))
         and not node.attr.startswith("__")
     ]
-    assert not private
+    return imported + reached
+
+
+def test_models_and_examples_are_written_on_the_public_surface():
+    assert beyond_the_surface(ast.parse("from ppl.transforms.gradient import plan")), "the test can fail"
+    assert EXAMPLES
+    assert {file: found for file in (*MODELS, *EXAMPLES) if (found := beyond_the_surface(parsed(file)))} == {}
 
 
 def test_the_surface_is_small():
