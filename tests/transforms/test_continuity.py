@@ -301,7 +301,8 @@ def test_networks_pass(activation: str):
 
 
 def test_flax_networks_pass():
-    nnx = pytest.importorskip("flax.nnx")
+    from flax import nnx
+
     rngs = nnx.Rngs(0)
     layers = nnx.Linear(4, 4, rngs=rngs), nnx.LayerNorm(4, rngs=rngs), nnx.PReLU()
 

@@ -23,6 +23,10 @@ class Reinforce(Estimator):
     Unbiased for any rest of the program, discontinuous too, and to every order: the surrogate is
     `f(x) m + baseline (1 - m)` with the magic box `m` of `log p(x; theta)`.
 
+    The score weighs the values that are drawn. A value of probability zero never is: where a parameter
+    lies at the very end of its range, such as a coin's probability 0 or 1, the derivative lacks that value's
+    share. Keep parameters inside, or use `Enumerate` or `MeasureValued`, which are right there too.
+
     Attributes:
         baseline: subtracted from the result where it multiplies the score. A number or a scalar array;
             it may depend on anything but the choice itself. It carries no derivative.

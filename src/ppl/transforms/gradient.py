@@ -61,6 +61,9 @@ from ppl.transforms.run import noise_of, score_choice
 JOINT_LIMIT = 2**16
 """How many combinations of enumerated values are evaluated at once, at most."""
 
+LEVELS = 4
+"""How many nested tables enumerated choices are arranged in, at most."""
+
 CHUNK = 1024
 """How many replaced runs are evaluated at once, at most."""
 
@@ -275,13 +278,28 @@ def surrogate(jaxpr: Any, arguments: Sequence[Any], key: Any, token: Any, order:
             return base
         return base + _replacements(planned, order, base, records, lambda *a: run(*a), arguments, fixed)
 
-    def total(names: list[Name], fixed: dict[Name, Any]) -> Any:
-        if not names:
+    def total(tables: list[dict[Name, Any]], fixed: dict[Name, Any]) -> Any:
+        if not tables:
             return path(fixed)
-        support = jnp.asarray(planned.joint[names[0]])
-        return jnp.sum(jax.vmap(lambda value: total(names[1:], fixed | {names[0]: value}))(support))
+        return jnp.sum(jax.vmap(lambda values: total(tables[1:], fixed | values))(tables[0]))
 
-    return total(list(planned.joint), {})
+    return total(_tables(planned.joint), {})
+
+
+def _tables(joint: dict[Name, np.ndarray]) -> list[dict[Name, Any]]:
+    """All combinations of the enumerated values, as nested tables.
+
+    A nested `vmap` for each choice would evaluate nothing more often than it must; but each costs time to
+    compile. So consecutive choices share a table when there are more than `LEVELS` of them.
+    """
+    names = list(joint)
+    parts = np.array_split(np.arange(len(names)), min(LEVELS, len(names))) if names else []
+    tables = []
+    for part in parts:
+        group = [names[i] for i in part]
+        grid = np.indices([len(joint[name]) for name in group]).reshape(len(group), -1)
+        tables.append({name: jnp.asarray(joint[name][i]) for name, i in zip(group, grid, strict=True)})
+    return tables
 
 
 def _replacements(
