@@ -20,7 +20,8 @@ from ppl.measure import Measure
 from ppl.noise import check_key
 from ppl.site import Site
 from ppl.trace import Trace
-from ppl.transforms.interpret import Here, start, walk
+from ppl.transforms.interpret import walk
+from ppl.transforms.position import Here, start
 from ppl.transforms.run import Run, rebind, to_trace
 from ppl.transforms.stage import Staged, check_recordable, split, stage
 from ppl.undifferentiated import DRAWS, fixed, undifferentiated

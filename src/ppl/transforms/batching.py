@@ -22,7 +22,9 @@ from jax.interpreters import batching
 from ppl.errors import UnsupportedProgram
 from ppl.site import Site, add_mask, sample_p
 from ppl.transforms import jax_internals as internals
-from ppl.transforms.interpret import CHOICES, Here, Name, Outcome, Rule, start, walk
+from ppl.transforms.interpret import Outcome, Rule, walk
+from ppl.transforms.naming import CHOICES, Name
+from ppl.transforms.position import Here, start
 
 _conditionals = itertools.count()
 

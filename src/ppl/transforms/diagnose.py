@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from ppl.site import Site, sample_p
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.gradient import inner_expectation
-from ppl.transforms.interpret import CHOICES, Here, Name, Outcome, Rule, start, total_dtype, walk
+from ppl.transforms.interpret import Outcome, Rule, total_dtype, walk
+from ppl.transforms.naming import CHOICES, Name
+from ppl.transforms.position import Here, start
 from ppl.transforms.run import simulate_choice
 from ppl.transforms.tag import tag_p
 

@@ -19,17 +19,10 @@ from ppl.distributions.density import mass
 from ppl.errors import UnsupportedProgram
 from ppl.site import Site
 from ppl.transforms.gradient import JOINT_LIMIT
-from ppl.transforms.interpret import (
-    Here,
-    Name,
-    Occurrence,
-    Outcome,
-    Rule,
-    occurrences,
-    start,
-    total_dtype,
-    walk,
-)
+from ppl.transforms.interpret import Outcome, Rule, total_dtype, walk
+from ppl.transforms.naming import Name
+from ppl.transforms.occurrences import Occurrence, occurrences
+from ppl.transforms.position import Here, start
 
 
 class _Assigned(Rule):

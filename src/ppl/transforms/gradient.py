@@ -45,17 +45,10 @@ from ppl.errors import UnsupportedProgram
 from ppl.estimators.protocol import Contribution, magic_box
 from ppl.noise import Noise
 from ppl.site import Site
-from ppl.transforms.interpret import (
-    Here,
-    Name,
-    Occurrence,
-    Outcome,
-    Rule,
-    occurrences,
-    start,
-    total_dtype,
-    walk,
-)
+from ppl.transforms.interpret import Outcome, Rule, total_dtype, walk
+from ppl.transforms.naming import Name
+from ppl.transforms.occurrences import Occurrence, occurrences
+from ppl.transforms.position import Here, start
 from ppl.transforms.run import noise_of, score_choice
 
 JOINT_LIMIT = 2**16

@@ -11,8 +11,7 @@ A choice below any other primitive is refused: no rule, no guess.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -21,96 +20,15 @@ import jax.numpy as jnp
 from jax.core import eval_jaxpr
 from jax.extend.core import Var
 
-from ppl.address import Address, Folds, Path
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
 from ppl.runtime_checks import check_at_run_time
 from ppl.site import Site, sample_p
 from ppl.source import equation_line
 from ppl.transforms import jax_internals as internals
-
-Name = tuple[Address, int]
-"""One choice of a program: its address, and how many choices with that address came before it."""
-
-INNER: Address = ("<expect>",)
-"""The address under which inner expectations are counted."""
-
-CHOICES = frozenset({sample_p, expect_p})
-
-
-class Loop(NamedTuple):
-    """A loop that the walk is inside of: the current step, and how many there are if that is known."""
-
-    step: Any
-    length: int | None
-
-
-class Here(NamedTuple):
-    """Where in the program the walk stands.
-
-    Attributes:
-        key: the key of the whole run.
-        token: asks for independent noise in each lane of an enclosing `vmap` over the whole run.
-        loops: the enclosing loops, outermost first.
-        feed: arrays handed to choices, sliced to the current step of every enclosing loop.
-        count: how often each address has come up.
-        folds: the numbers that stand for address components in keys.
-        roots: the keys of the first components, as far as they are derived already.
-    """
-
-    key: Any
-    token: Any
-    loops: tuple[Loop, ...]
-    feed: dict[Any, Any]
-    count: dict[Address, int]
-    folds: Folds
-    roots: dict[Any, Any]
-
-    def next(self, address: Address) -> Name:
-        """The name of the next choice with this address."""
-        occurrence = self.count.get(address, 0)
-        self.count[address] = occurrence + 1
-        return address, occurrence
-
-    def key_of(self, name: Name, site: Site | None = None) -> jax.Array:
-        """The key of a choice: a function of its address path and of the steps it is drawn at."""
-        path = self.folds.distinct(_full_path(name, site, len(self.loops)))
-        steps = iter(self.loops)
-        key = self.key
-        if path[0] in self.roots:
-            key, path = self.roots[path[0]], path[1:]
-        for part in path:
-            key = jax.random.fold_in(key, next(steps).step if part is None else self.folds.number(part))
-        return key
-
-    def inside(self, loop: Loop, feed: dict[Any, Any]) -> Here:
-        """The position inside one more loop."""
-        return self._replace(loops=(*self.loops, loop), feed=self.feed | feed, count=dict(self.count))
-
-
-def _full_path(name: Name, site: Site | None, loops: int) -> Path:
-    """The path of a choice, from the outermost of its loops on."""
-    path: Path = (site and site.path) or name[0]
-    again = () if name[1] == 0 else (f"#{name[1]}",)
-    return ((None,) * (loops - sum(part is None for part in path))) + path + again
-
-
-def start(key: Any = None, token: Any = False, feed: dict[Any, Any] | None = None, jaxpr: Any = None) -> Here:
-    """The position before the first equation of a run.
-
-    With the `jaxpr` that will be run, the keys of the first address components are derived together: one
-    vectorized operation compiles faster than one for each choice.
-    """
-    folds, roots = Folds(), {}
-    if jaxpr is not None:
-        paths = [_full_path(item.name, item.site, len(item.lengths)) for item in occurrences(jaxpr)]
-        first = list(dict.fromkeys(path[0] for path in paths if path[0] is not None))
-        if len(first) > 1:
-            numbers = jnp.asarray([folds.number(part) for part in first], jnp.uint32)
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
-            roots = {part: keys[number] for number, part in enumerate(first)}
-    return Here(key, token, (), {} if feed is None else feed, {}, folds, roots)
-
+from ppl.transforms.naming import CHOICES, INNER, Count, Name, advance, next_name
+from ppl.transforms.occurrences import Occurrence, first_choice, no_rule, occurrences
+from ppl.transforms.position import Here, Loop
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -227,11 +145,11 @@ def _step(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
         site = equation.params["site"]
         if rule.evaluates:
             check_at_run_time(site, values)
-        value, totals, records = rule.choose(here.next(site.address), site, values, here)
+        value, totals, records = rule.choose(next_name(here.count, site.address), site, values, here)
         totals = {name: jnp.asarray(x, total_dtype()) for name, x in totals.items()}
         return Result([value], totals, dict(records))
     if primitive is expect_p:
-        return Result(rule.expect(here.next(INNER), equation, values, here), {}, {})
+        return Result(rule.expect(next_name(here.count, INNER), equation, values, here), {}, {})
     if primitive in rule.kinds:
         return Result(*rule.other(equation, values, here), {})
     if primitive in internals.CALLS:
@@ -244,30 +162,7 @@ def _step(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
         return _while(equation, internals.while_parts(equation.params, values), rule, here)
     if primitive is internals.REMAT:
         return _remat(equation, values, rule, here)
-    raise _no_rule(equation)
-
-
-_REENTERED = frozenset({*internals.CALLS, internals.SCAN, internals.WHILE, internals.REMAT})
-
-
-def _no_rule(equation: Any) -> UnsupportedProgram:
-    return UnsupportedProgram(
-        f"the choice {first_choice(equation).where} lies inside `{equation.primitive.name}` "
-        f"({equation_line(equation)}), for which ppl has no rule. Move the choice out of it, or use "
-        "jax.vmap, lax.scan, lax.fori_loop, lax.cond, lax.switch, jax.jit or jax.checkpoint."
-    )
-
-
-def first_choice(equation: Any) -> Site:
-    """The first random choice below an equation."""
-    if equation.primitive is sample_p:
-        return equation.params["site"]
-    inner = [e for jaxpr in internals.nested(equation) for e in jaxpr.eqns]
-    return first_choice(next(e for e in inner if e.primitive is sample_p or _holds_choice(e)))
-
-
-def _holds_choice(equation: Any) -> bool:
-    return any(internals.holds(inner, frozenset({sample_p})) for inner in internals.nested(equation))
+    raise no_rule(equation)
 
 
 class _Keyed:
@@ -288,17 +183,11 @@ def _names_in(jaxpr: Any, here: Here) -> list[Occurrence]:
     return list(occurrences(jaxpr, dict(here.count)))
 
 
-def _advance(here: Here, *counts: dict[Address, int]) -> None:
-    for count in counts:
-        for address, occurrence in count.items():
-            here.count[address] = max(here.count.get(address, 0), occurrence)
-
-
 def _scan(scan: internals.Scan, rule: Rule, here: Here) -> Result:
     keyed = _Keyed()
     inner = {key for item in _names_in(scan.body, here) for key in (item.name, item.name[0])}
     feed = {key: value for key, value in here.feed.items() if key in inner}
-    final: dict[Address, int] = {}
+    final: Count = {}
 
     def body(carry: Any, inputs: Any) -> Any:
         step, xs, fed = inputs
@@ -312,7 +201,7 @@ def _scan(scan: internals.Scan, rule: Rule, here: Here) -> Result:
     carry, (ys, totals, records) = jax.lax.scan(
         body, scan.carry, (steps, scan.xs, feed), scan.length, scan.reverse, scan.unroll
     )
-    _advance(here, final)
+    advance(here.count, final)
     totals = {name: jnp.sum(total, axis=0) for name, total in totals.items()}
     return Result([*carry, *ys], totals, keyed.unpack(records))
 
@@ -323,7 +212,7 @@ def _cond(branches: Sequence[Any], index: Any, operands: list[Any], rule: Rule, 
         for item in _names_in(branch, here):
             for key, (shape, dtype) in rule.recorded(item.name, item.site).items():
                 shapes[key] = jax.ShapeDtypeStruct((*item.lengths, *shape), dtype)
-    counts: list[dict[Address, int]] = []
+    counts: list[Count] = []
 
     def taken(branch: Any) -> Any:
         def run(*operands: Any) -> Any:
@@ -337,7 +226,7 @@ def _cond(branches: Sequence[Any], index: Any, operands: list[Any], rule: Rule, 
         return run
 
     outputs, totals, records = jax.lax.switch(index, [taken(branch) for branch in branches], *operands)
-    _advance(here, *counts)
+    advance(here.count, *counts)
     return Result(list(outputs), totals, dict(zip(shapes, records, strict=True)))
 
 
@@ -368,7 +257,7 @@ def _while(equation: Any, loop: internals.While, rule: Rule, here: Here) -> Resu
 
     totals = rule.zeros()
     _, totals, carry = jax.lax.while_loop(condition, body, (jnp.asarray(0), totals, loop.carry))
-    _advance(here, inside_count)
+    advance(here.count, inside_count)
     return Result(list(carry), totals, {})
 
 
@@ -383,69 +272,5 @@ def _remat(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
         return result.outputs, result.totals, keyed.pack(result.records)
 
     outputs, totals, records = internals.remat(equation, run)(*values)
-    _advance(here, count)
+    advance(here.count, count)
     return Result(outputs, totals, keyed.unpack(records))
-
-
-class Occurrence(NamedTuple):
-    """A random choice as it stands in a staged program.
-
-    Attributes:
-        name: its address and occurrence, as the walk names it.
-        site: the choice.
-        lengths: the lengths of the enclosing loops, outermost first; `None` where unknown.
-        branches: the enclosing conditionals, as (conditional, branch).
-        calls: the equations that lead to it, outermost first, itself last.
-    """
-
-    name: Name
-    site: Site
-    lengths: tuple[int | None, ...]
-    branches: tuple[tuple[Any, int], ...]
-    calls: tuple[Any, ...]
-
-    @property
-    def size(self) -> int:
-        """How many instances it stands for, in loops of known lengths."""
-        return math.prod(length or 0 for length in self.lengths) * math.prod(self.site.instances)
-
-    def excludes(self, other: Occurrence) -> bool:
-        """Whether the two lie in different branches of one conditional."""
-        mine = dict(self.branches)
-        return self.site.excludes(other.site) or any(
-            mine.get(conditional, branch) != branch for conditional, branch in other.branches
-        )
-
-
-def occurrences(jaxpr: Any, count: dict[Address, int] | None = None) -> Iterator[Occurrence]:
-    """Every random choice of a staged program, in the order and with the names of the walk.
-
-    Raises:
-        UnsupportedProgram: a choice lies inside a primitive for which the walk has no rule.
-    """
-    yield from _occurrences(jaxpr, start()._replace(count={} if count is None else count), (), (), ())
-
-
-def _occurrences(jaxpr: Any, here: Here, lengths: Any, branches: Any, calls: Any) -> Iterator[Occurrence]:
-    for equation in jaxpr.eqns:
-        primitive, path = equation.primitive, (*calls, equation)
-        if primitive is sample_p:
-            site = equation.params["site"]
-            yield Occurrence(here.next(site.address), site, lengths, branches, path)
-        elif primitive is expect_p:
-            here.next(INNER)
-        elif primitive is internals.COND:
-            counts, conditional = [], object()
-            for number, branch in enumerate(equation.params["branches"]):
-                inside = here._replace(count=dict(here.count))
-                taken = (*branches, (conditional, number))
-                yield from _occurrences(branch, inside, lengths, taken, path)
-                counts.append(inside.count)
-            _advance(here, *counts)
-        elif _holds_choice(equation):
-            if primitive not in _REENTERED:
-                raise _no_rule(equation)
-            length = {internals.SCAN: equation.params.get("length"), internals.WHILE: None}
-            inner = (*lengths, length[primitive]) if primitive in length else lengths
-            for nested in internals.nested(equation):
-                yield from _occurrences(nested, here, inner, branches, path)

@@ -19,7 +19,10 @@ from ppl.distributions.density import log_density
 from ppl.distributions.sampling import draw
 from ppl.noise import Noise
 from ppl.site import Site, sample_p
-from ppl.transforms.interpret import Here, Name, Occurrence, Outcome, Rule
+from ppl.transforms.interpret import Outcome, Rule
+from ppl.transforms.naming import Name
+from ppl.transforms.occurrences import Occurrence
+from ppl.transforms.position import Here
 from ppl.transforms.tag import tagged
 
 

@@ -17,7 +17,7 @@ from ppl.inner import expect_p
 from ppl.source import equation_line
 from ppl.transforms import batching as _batching  # noqa: F401  (installs the rules for mapped control flow)
 from ppl.transforms import jax_internals as internals
-from ppl.transforms.interpret import Occurrence, occurrences
+from ppl.transforms.occurrences import Occurrence, occurrences
 
 _FRAMES = 8_000
 """How deep the Python stack may grow while a program is staged."""
