@@ -55,7 +55,7 @@ JOINT_LIMIT = 2**16
 """How many combinations of enumerated values are evaluated at once, at most."""
 
 LEVELS = 4
-"""How many nested tables enumerated choices are arranged in, at most."""
+"""How many enumerated choices get a table each; more of them share two."""
 
 CHUNK = 1024
 """How many replaced runs are evaluated at once, at most."""
@@ -282,11 +282,12 @@ def surrogate(jaxpr: Any, arguments: Sequence[Any], key: Any, token: Any, order:
 def _tables(joint: dict[Name, np.ndarray]) -> list[dict[Name, Any]]:
     """All combinations of the enumerated values, as nested tables.
 
-    A nested `vmap` for each choice would evaluate nothing more often than it must; but each costs time to
-    compile. So consecutive choices share a table when there are more than `LEVELS` of them.
+    A nested `vmap` for each choice evaluates nothing more often than it must, but each costs time to compile:
+    for ten choices six times that of one flat table. So where there are more than `LEVELS` of them, the
+    first half of the choices share a table, and so do the rest.
     """
     names = list(joint)
-    parts = np.array_split(np.arange(len(names)), min(LEVELS, len(names))) if names else []
+    parts = np.array_split(np.arange(len(names)), len(names) if len(names) <= LEVELS else 2) if names else []
     tables = []
     for part in parts:
         group = [names[i] for i in part]
