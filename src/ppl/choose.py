@@ -29,24 +29,25 @@ def choose(family: str, distribution: Any, estimator: Any, address: Address | No
     site = Site(
         address=name, recorded=address is not None, family=family, tree=tree, shape=made.value.shape,
         dtype=made.value.dtype, batch_shape=tuple(distribution.batch_shape), source=source,
-        support=support, **needs(made),
+        support=support, **needs(estimator, made),
     )  # fmt: skip
     return sample_p.bind(*(jnp.asarray(leaf) for leaf in leaves), site=site)
 
 
 def shapes(distribution: Any, estimator: Estimator) -> Contribution:
-    """Shapes and dtypes of what the estimator makes of the choice in one lane.
+    """Shapes and dtypes of what the estimator makes of the choice in one lane, for a first derivative.
 
     `distribution` may hold `jax.ShapeDtypeStruct`s in place of arrays.
     """
-    return jax.eval_shape(lambda d: estimator.contribute(d, Noise(jax.random.key(0)), 2), distribution)
+    return jax.eval_shape(lambda d: estimator.contribute(d, Noise(jax.random.key(0)), 1), distribution)
 
 
-def needs(made: Contribution) -> dict[str, Any]:
-    """What a site must know of an estimator: how many phantoms, and whether it leaves an excess."""
+def needs(estimator: Estimator, made: Contribution) -> dict[str, Any]:
+    """What a site must know of an estimator: how many phantoms, and from which order on it has an excess."""
+    beyond = 2 if estimator.excess_beyond_first else 0
     return {
         "phantoms": 0 if made.phantoms is None else made.phantoms.shape[0],
-        "excess": made.excess is not None,
+        "excess": beyond if made.excess is None else 1,
     }
 
 

@@ -13,7 +13,7 @@ from ppl.compiled import compiled
 from ppl.distributions.density import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
-from ppl.noise import check_key
+from ppl.noise import SAMPLES, Token, check_key
 from ppl.source import user_line
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.continuity import check_continuity
@@ -186,9 +186,12 @@ def _is_float(x: Any) -> bool:
 def _average(staged: Staged, key: jax.Array, num_samples: int, order: int) -> jax.Array:
     """The mean surrogate of independent runs, whose noise is drawn as one block."""
     if num_samples == 1:
-        return surrogate(staged.jaxpr, staged.arrays, key, False, order)
-    runs = jax.vmap(lambda token: surrogate(staged.jaxpr, staged.arrays, key, token, order))
-    return jnp.mean(runs(jnp.zeros(num_samples, bool)), axis=0)
+        return surrogate(staged.jaxpr, staged.arrays, key, Token(), order)
+
+    def run(own: Any) -> Any:
+        return surrogate(staged.jaxpr, staged.arrays, key, Token(own), order, num_samples)
+
+    return jnp.mean(jax.vmap(run, axis_name=SAMPLES)(jnp.zeros(num_samples, bool)), axis=0)
 
 
 class _Method:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -193,14 +193,57 @@ def _fold_lanes(key: jax.Array) -> jax.Array:
 batching.fancy_primitive_batchers[noise_p] = _batch
 
 
+SAMPLES = "ppl.samples"
+"""The name of the axis of independent runs that `num_samples` averages."""
+
+
+class Token(NamedTuple):
+    """Asks for independent draws in each lane of whatever it is mapped over.
+
+    Attributes:
+        own: mapped over all lanes.
+        shared: mapped over all of them but the runs of `num_samples`, which then share a draw.
+    """
+
+    own: Any = False
+    shared: Any = False
+
+    def over(self, lanes: tuple[int, ...]) -> Token:
+        """The token with these lane axes, to be mapped over."""
+        if not lanes:
+            return self
+        return Token(*(jnp.zeros(lanes, bool) | part for part in self))
+
+
 class Noise:
     """A source of noise for one random choice: a key, and the token of the lanes it is drawn in.
 
     Successive draws are independent. Parameters of a law never carry a derivative.
+
+    Attributes:
+        samples: how many runs `num_samples` averages; where there are several, `jax.lax` knows them as the
+            axis `SAMPLES`.
     """
 
-    def __init__(self, key: jax.Array, token: Any = False) -> None:
-        self._key, self._token, self._drawn = key, token, 0
+    def __init__(self, key: jax.Array, token: Token | None = None, samples: int = 1) -> None:
+        self._key, self._token, self._drawn = key, Token() if token is None else token, 0
+        self.samples = samples
+
+    @property
+    def sample(self) -> Any:
+        """The number of this run among those that `num_samples` averages."""
+        return jax.lax.axis_index(SAMPLES) if self.samples > 1 else 0
+
+    def shared(self) -> Noise:
+        """The same source, except that all runs of `num_samples` draw the same numbers from it.
+
+        It continues the sequence of draws: what is drawn from it is independent of what was drawn before.
+        """
+        token = Token(self._token.shared, self._token.shared)
+        noise = Noise(jax.random.fold_in(self._key, further_draw(0)), token, self.samples)
+        noise._drawn = self._drawn
+        self._drawn += 1
+        return noise
 
     def draw(self, law: Law, shape: tuple[int, ...], dtype: Any, *parameters: Any) -> jax.Array:
         """Independent draws of `law`, of the given shape, from parameters that broadcast to it."""
@@ -211,8 +254,8 @@ class Noise:
             event = 1 if law is CATEGORICAL else 0
             parameters = tuple(jnp.broadcast_to(p, (*shape, *p.shape[p.ndim - event :])) for p in parameters)
         return noise_p.bind(
-            key, jnp.asarray(self._token), *parameters, law=law, shape=tuple(shape), dtype=jnp.dtype(dtype),
-            keys=0, lanes=0,
+            key, jnp.asarray(self._token.own), *parameters, law=law, shape=tuple(shape),
+            dtype=jnp.dtype(dtype), keys=0, lanes=0,
         )  # fmt: skip
 
     def normal(self, shape: tuple[int, ...] = (), dtype: Any = float) -> jax.Array:

@@ -140,7 +140,7 @@ def _chosen(site: Site, estimator: Any, distribution: Any) -> tuple[Any, dict[st
     if isinstance(estimator, Estimator):
         estimator = estimator.prepare(site.support)
     check_admitted(estimator, distribution, site.where)
-    return estimator, needs(shapes(distribution, estimator))
+    return estimator, needs(estimator, shapes(distribution, estimator))
 
 
 def _log_density(program: Program, choices: Choices) -> jax.Array:

@@ -43,7 +43,7 @@ class Site:
             that are missing from it lie outside all of them.
         support: the values of one instance, where they are finitely many and known.
         phantoms: how many other values the estimator asks for at each instance.
-        excess: whether the estimator leaves something out that is then added by score.
+        excess: from which order of derivative on the estimator has an excess; zero for never.
     """
 
     address: Address
@@ -63,7 +63,7 @@ class Site:
     path: tuple[str | None, ...] = ()
     support: Any = None
     phantoms: int = 0
-    excess: bool = False
+    excess: int = 0
 
     def __repr__(self) -> str:
         return f"{self.family} @ {show(self.address)!r}"

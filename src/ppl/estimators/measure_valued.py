@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, override
+from typing import Any, ClassVar, override
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ class MeasureValued(Estimator):
         Pflug, "Sampling derivatives of probabilities", 1989.
         Mohamed, Rosca, Figurnov, Mnih, "Monte Carlo gradient estimation in machine learning", 2020.
     """
+
+    excess_beyond_first: ClassVar[bool] = True
 
     @override
     def admits(self, distribution: Any) -> bool:

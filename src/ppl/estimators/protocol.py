@@ -23,16 +23,16 @@ class Contribution(NamedTuple):
     With `b` the batch shape of the distribution and `e` its event shape:
 
     Attributes:
-        value: the draw, shape `(*b, *e)`.
-        score: log density of the draw, the draw itself held fixed; shape `b`. The result of the program
-            is multiplied by `exp(score - stop_gradient(score))`.
+        value: the draw, shape `(*b, *e)`. It may carry a derivative, if the estimator is `pathwise`.
+        score: log density of what was drawn, the draw itself held fixed; shape `b`. The part of the result
+            that depends on the choice is multiplied by `exp(score - stop_gradient(score))`.
         control: a term of expectation zero that is added to the result; shape `b`.
         phantoms: other values of the choice at which the rest of the program is evaluated too, one
             instance at a time; shape `(J, *b, *e)`.
         weights: of the phantoms; zero in value, but not in derivative; shape `(J, *b)`. Each contributes
             `weight * (result at the phantom - result at the draw)`.
-        excess: zero with zero first derivative; times the result it is what the weights leave out from
-            the second order on; shape `b`. `None` where the weights are exact.
+        excess: zero in value; times the result at the draw it is what the weights leave out; shape `b`.
+            `None` where they leave out nothing.
     """
 
     value: Any
@@ -49,15 +49,30 @@ class Estimator(ABC):
     An estimator is a frozen dataclass and a pytree: its array fields (a baseline) may be traced.
 
     Attributes:
+        usage: how a user writes it, for messages; by default the name of the class, without arguments.
         pathwise: whether the draw itself carries the derivative.
         joint: whether the choice, where it is a single one outside loops, lanes and branches, is summed
             over exactly instead of drawn.
         biased: whether the estimator is biased.
+        together: whether a phantom replaces all lanes of the choice and all entries of an array at once,
+            each an instance with a weight of its own, instead of one instance at a time. In a loop, steps
+            are still replaced one at a time. Such weights are right for a first derivative only.
+        score_beyond_first: whether `contribute` of order 2 returns a score and no phantoms, because
+            weights and phantoms are right for a first derivative only.
+        excess_beyond_first: whether `contribute` of order 2, and only that, may return an excess.
     """
 
     pathwise: ClassVar[bool] = False
     joint: ClassVar[bool] = False
     biased: ClassVar[bool] = False
+    together: ClassVar[bool] = False
+    usage: ClassVar[str] = ""
+    score_beyond_first: ClassVar[bool] = False
+    excess_beyond_first: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.usage = cls.__dict__.get("usage", f"{cls.__name__}()")
 
     @abstractmethod
     def admits(self, distribution: Any) -> bool:
@@ -67,7 +82,8 @@ class Estimator(ABC):
     def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
         """The draw and what it puts into the surrogate.
 
-        `order` is 1 if the surrogate will be differentiated once, 2 if perhaps more often.
+        `order` is 1 if the surrogate will be differentiated once, 2 if perhaps more often. An estimator that
+        does not know second derivatives raises `UnsupportedProgram` for the latter.
         """
 
     def prepare(self, support: Any) -> Estimator:

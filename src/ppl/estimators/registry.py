@@ -12,16 +12,16 @@ from ppl.estimators.protocol import Estimator
 from ppl.estimators.reinforce import Reinforce
 from ppl.estimators.reparam import Reparam
 
-ESTIMATORS: tuple[type[Any], ...] = (Reparam, Enumerate, MeasureValued, Reinforce)
-"""Every estimator, in the order in which messages list them. A new one is a file and an entry here."""
+ESTIMATORS: tuple[Estimator, ...] = (Reparam(), Enumerate(), MeasureValued(), Reinforce())
+"""One of every estimator, in the order in which messages list them. A new one is a file and an entry here."""
 
 FEW = 16
 """How many values the support of a single choice may have to be enumerated by default."""
 
 
 def admissible(distribution: Any) -> list[str]:
-    """The names of the estimators that exist for a distribution."""
-    return [f"{estimator.__name__}()" for estimator in ESTIMATORS if estimator().admits(distribution)]
+    """The estimators that exist for a distribution, as a user writes them."""
+    return [estimator.usage for estimator in ESTIMATORS if estimator.admits(distribution)]
 
 
 def default_estimator(distribution: Any) -> Estimator:

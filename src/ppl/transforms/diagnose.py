@@ -8,6 +8,7 @@ from typing import Any, override
 import jax
 import jax.numpy as jnp
 
+from ppl.noise import Token
 from ppl.site import Site, sample_p
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.gradient import inner_expectation
@@ -54,7 +55,7 @@ class _Watch(Rule):
 
     @override
     def expect(self, name: Name, equation: Any, operands: list[Any], here: Here) -> list[Any]:
-        return [inner_expectation(equation, operands, here.key_of(name), here.token, 0)]
+        return [inner_expectation(equation, operands, name, here, 0)]
 
     @override
     def other(self, equation: Any, operands: list[Any], here: Here) -> tuple[list[Any], dict[str, Any]]:
@@ -72,7 +73,8 @@ def first_nonfinite(jaxpr: Any, arguments: Sequence[Any], key: jax.Array, num_sa
         return None
     rule = _Watch(watched)
 
-    def run(token: Any) -> Any:
+    def run(own: Any) -> Any:
+        token = Token(own)
         return walk(jaxpr, arguments, rule, start(key, token, jaxpr=jaxpr)).totals["nonfinite"]
 
     if num_samples == 1:

@@ -43,7 +43,7 @@ import numpy as np
 from ppl.distributions.density import mass
 from ppl.errors import UnsupportedProgram
 from ppl.estimators.protocol import Contribution, magic_box
-from ppl.noise import Noise
+from ppl.noise import Noise, Token
 from ppl.site import Site
 from ppl.transforms.interpret import Outcome, Rule, total_dtype, walk
 from ppl.transforms.naming import Name
@@ -107,7 +107,7 @@ def plan(jaxpr: Any, order: int) -> Plan:
         single = not (item.lengths or item.branches or item.site.instances)
         if estimator.joint and single and item.site.support is not None:
             joint[item.name] = item.site.support
-        elif item.site.phantoms and order:
+        elif item.site.phantoms and order and not (order > 1 and estimator.score_beyond_first):
             if None in item.lengths:
                 raise UnsupportedProgram(
                     f"the choice {item.site.where} is estimated by {type(estimator).__name__}, which runs "
@@ -153,7 +153,7 @@ class _Derive(Rule):
             shapes = {}
         if self.order > 1:
             shapes[name, "log_density"] = (site.instances, float_)
-        if self.target is None and site.excess:
+        if self.target is None and 0 < site.excess <= self.order:
             shapes[name, "excess"] = (site.instances, float_)
         return shapes
 
@@ -164,7 +164,7 @@ class _Derive(Rule):
         key, token = noise_of(name, site, here)
 
         def lane(distribution: Any, estimator: Any, token: Any) -> Contribution:
-            return estimator.contribute(distribution, Noise(key, token), max(self.order, 1))
+            return estimator.contribute(distribution, Noise(key, token, here.samples), max(self.order, 1))
 
         if site.lanes:
             made = site.per_lane(lane, operands, token)
@@ -221,28 +221,29 @@ class _Derive(Rule):
     @override
     def expect(self, name: Name, equation: Any, operands: list[Any], here: Here) -> list[Any]:
         order = 0 if self.target is not None and self.order < 2 else self.order
-        return [inner_expectation(equation, operands, here.key_of(name), here.token, order)]
+        return [inner_expectation(equation, operands, name, here, order)]
 
 
 def _where(mask: Any, x: Any) -> Any:
     return x if mask is None or x is None else jnp.where(mask, x, 0)
 
 
-def inner_expectation(equation: Any, operands: Sequence[Any], key: Any, token: Any, order: int) -> Any:
+def inner_expectation(equation: Any, operands: Sequence[Any], name: Name, here: Here, order: int) -> Any:
     """The surrogate of an inner expectation, in each of its lanes."""
-    lanes, mapped = equation.params["lanes"], equation.params["mapped"]
+    lanes, mapped, key = equation.params["lanes"], equation.params["mapped"], here.key_of(name)
 
-    def one(token: Any, *operands: Any) -> Any:
-        return surrogate(equation.params["jaxpr"], operands, key, token, order)
+    def one(token: Token, *operands: Any) -> Any:
+        return surrogate(equation.params["jaxpr"], operands, key, token, order, here.samples)
 
     for axis in reversed(range(len(lanes))):
         axes = (0, *(0 if carried[axis] else None for carried in mapped))
         one = jax.vmap(one, in_axes=axes, axis_size=lanes[axis])
-    token = jnp.zeros(lanes, bool) | token if lanes else token
-    return one(token, *operands)
+    return one(here.token.over(lanes), *operands)
 
 
-def surrogate(jaxpr: Any, arguments: Sequence[Any], key: Any, token: Any, order: int) -> Any:
+def surrogate(
+    jaxpr: Any, arguments: Sequence[Any], key: Any, token: Token, order: int, samples: int = 1
+) -> Any:
     """A surrogate of the expected value of a staged program that returns one real number.
 
     Args:
@@ -251,12 +252,13 @@ def surrogate(jaxpr: Any, arguments: Sequence[Any], key: Any, token: Any, order:
         key: of all the randomness of this run.
         token: asks for independent noise in each lane of an enclosing `vmap`.
         order: the highest order of derivative that will be taken: 0, 1, or 2 for any.
+        samples: how many runs `num_samples` averages.
     """
     planned = plan(jaxpr, order)
 
     def run(arguments: Sequence[Any], order: int, fixed: Any, target: Target | None) -> tuple[Any, Any, Any]:
         rule = _Derive(planned, order, fixed, target)
-        result = walk(jaxpr, arguments, rule, start(key, token, jaxpr=jaxpr))
+        result = walk(jaxpr, arguments, rule, start(key, token, jaxpr=jaxpr, samples=samples))
         value = result.outputs[0]
         if order:
             control = result.totals["control"].astype(value.dtype)

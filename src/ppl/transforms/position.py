@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ppl.address import Folds
+from ppl.noise import Token
 from ppl.site import Site
 from ppl.transforms.naming import Count, Name, full_path
 from ppl.transforms.occurrences import occurrences
@@ -26,6 +27,7 @@ class Here(NamedTuple):
     Attributes:
         key: the key of the whole run.
         token: asks for independent noise in each lane of an enclosing `vmap` over the whole run.
+        samples: how many runs `num_samples` averages.
         loops: the enclosing loops, outermost first.
         feed: arrays handed to choices, sliced to the current step of every enclosing loop.
         count: how often each address has come up.
@@ -34,7 +36,8 @@ class Here(NamedTuple):
     """
 
     key: Any
-    token: Any
+    token: Token
+    samples: int
     loops: tuple[Loop, ...]
     feed: dict[Any, Any]
     count: Count
@@ -57,7 +60,10 @@ class Here(NamedTuple):
         return self._replace(loops=(*self.loops, loop), feed=self.feed | feed, count=dict(self.count))
 
 
-def start(key: Any = None, token: Any = False, feed: dict[Any, Any] | None = None, jaxpr: Any = None) -> Here:
+def start(
+    key: Any = None, token: Token | None = None, feed: dict[Any, Any] | None = None, jaxpr: Any = None,
+    samples: int = 1,
+) -> Here:  # fmt: skip
     """The position before the first equation of a run.
 
     With the `jaxpr` that will be run, the keys of the first address components are derived together: one
@@ -71,4 +77,5 @@ def start(key: Any = None, token: Any = False, feed: dict[Any, Any] | None = Non
             numbers = jnp.asarray([folds.number(part) for part in first], jnp.uint32)
             keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, numbers)
             roots = {part: keys[number] for number, part in enumerate(first)}
-    return Here(key, token, (), {} if feed is None else feed, {}, folds, roots)
+    token = Token() if token is None else token
+    return Here(key, token, samples, (), {} if feed is None else feed, {}, folds, roots)

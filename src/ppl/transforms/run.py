@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from ppl.address import Address, show
 from ppl.distributions.density import log_density
 from ppl.distributions.sampling import draw
-from ppl.noise import Noise
+from ppl.noise import Noise, Token
 from ppl.site import Site, sample_p
 from ppl.transforms.interpret import Outcome, Rule
 from ppl.transforms.naming import Name
@@ -26,10 +26,9 @@ from ppl.transforms.position import Here
 from ppl.transforms.tag import tagged
 
 
-def noise_of(name: Name, site: Site, here: Here) -> tuple[jax.Array, Any]:
+def noise_of(name: Name, site: Site, here: Here) -> tuple[jax.Array, Token]:
     """The key of a choice, and a token with its lane axes."""
-    token = here.token if not site.lanes else jnp.zeros(site.lanes, bool) | here.token
-    return here.key_of(name, site), token
+    return here.key_of(name, site), here.token.over(site.lanes)
 
 
 def simulate_choice(name: Name, site: Site, operands: Sequence[Any], here: Here) -> Any:
