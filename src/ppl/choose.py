@@ -49,6 +49,7 @@ def needs(estimator: Estimator, made: Contribution) -> dict[str, Any]:
         "phantoms": 0 if made.phantoms is None else made.phantoms.shape[0],
         "score": 1 if made.score is not None else 2 * score,
         "baseline": made.baseline is not None,
+        "control": made.control is not None,
         "excess": 1 if made.excess is not None else 2 * excess,
     }
 

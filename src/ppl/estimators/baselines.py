@@ -7,7 +7,7 @@ its mean. `Reinforce(baseline=...)` takes a number, a traced scalar, or one of t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, override
 
 import jax
@@ -19,6 +19,8 @@ from ppl.noise import SAMPLES
 
 class Baseline(ABC):
     """A baseline that is known only when the program has run, from the returns of this and other runs.
+
+    A subclass is a frozen dataclass, registered as a pytree; its fields are static.
 
     Attributes:
         averaged: whether a state is kept from step to step of training: the moving average of the returns.
@@ -84,7 +86,7 @@ class MovingAverage(Baseline):
     Reference: Mnih, Gregor, "Neural variational inference and learning in belief networks", 2014.
     """
 
-    decay: Any = 0.9
+    decay: float = field(default=0.9, metadata={"static": True})
     averaged: ClassVar[bool] = True
 
     @override

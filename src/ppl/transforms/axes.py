@@ -128,8 +128,8 @@ def _padded(equation: Any, operand: int, output: int) -> Axis:
 
 def _cumulated(equation: Any, operand: int, output: int) -> Axis:
     along, reverse = equation.params["axis"], equation.params["reverse"]
-    ends = (0, math.inf) if reverse else (-math.inf, 0)
-    return lambda axis: (axis, *ends) if axis == along else (axis, 0, 0)
+    low, high = (0, math.inf) if reverse else (-math.inf, 0)
+    return lambda axis: (axis, low, high) if axis == along else (axis, 0, 0)
 
 
 def _sorted(equation: Any, operand: int, output: int) -> Axis:
@@ -206,17 +206,15 @@ AXES: dict[str, Rule] = {
             "cosh asinh acosh atanh sqrt rsqrt cbrt square abs sign floor ceil round is_finite max min pow "
             "integer_pow rem nextafter eq ne lt le gt ge eq_to le_to lt_to and or not xor shift_left "
             "shift_right_logical shift_right_arithmetic select_n clamp convert_element_type logistic lgamma "
-            "digamma polygamma igamma igammac igamma_grad_a random_gamma_grad regularized_incomplete_beta erf "
-            "erfc erf_inv bessel_i0e bessel_i1e zeta real imag conj complex copy copy_p stop_gradient name "
-            "reduce_precision population_count clz log_density_of device_put"
+            "digamma polygamma igamma igammac igamma_grad_a random_gamma_grad regularized_incomplete_beta "
+            "erf erfc erf_inv bessel_i0e bessel_i1e zeta real imag conj complex copy copy_p stop_gradient "
+            "name reduce_precision population_count clz log_density_of device_put"
         ),
         _elementwise,
     ),
     "optimization_barrier": _one_to_one,
     **dict.fromkeys(
-        words(
-            "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin"
-        ),
+        words("reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin"),
         _reduced,
     ),
     "squeeze": _squeezed,

@@ -133,6 +133,14 @@ def analyze(jaxpr: Any, watched: Callable[[Name], bool]) -> Scope:
     return _scope(jaxpr, [NONE] * len(jaxpr.invars), _Walk(watched, {}))
 
 
+def reaching(jaxpr: Any) -> set[int]:
+    """The numbers of the inputs that the outputs of a staged program depend on, other than by estimators."""
+    inputs: list[Dependence] = [{number: ()} for number in range(len(jaxpr.invars))]
+    return {
+        number for output in _scope(jaxpr, inputs, _Walk(lambda name: False, {})).outputs for number in output
+    }
+
+
 def _scope(jaxpr: Any, inputs: Sequence[Dependence], walk: _Walk) -> Scope:
     scope = Scope(jaxpr, inputs, walk.lengths)
     for number, equation in enumerate(jaxpr.eqns):
@@ -189,7 +197,7 @@ def _choice(equation: Any, operands: list[Dependence], walk: _Walk) -> Dependenc
 
 
 def _parameter(site: Site, number: int, equation: Any, dependence: Dependence) -> Dependence:
-    """What a choice depends on by way of one operand; a baseline, or whatever else an estimator has, is none."""
+    """What a choice depends on by way of one operand; what an estimator holds does not reach the value."""
     leaves = len(equation.invars) - site.masked
     mask = site.masked and number == leaves
     if not mask and number >= len(jax.tree.leaves(site.one_lane(equation_shapes(equation))[0])):
@@ -275,9 +283,7 @@ def _settle(
         merged = [join(*pair) for pair in zip(carry, step(carry), strict=True)]
         if merged == carry:
             return carry
-        carry = (
-            merged if turn < 1 else [_widened(old, new) for old, new in zip(carry, merged, strict=True)]
-        )
+        carry = merged if turn < 1 else [_widened(old, new) for old, new in zip(carry, merged, strict=True)]
     return [forget(dependence) for dependence in carry]  # pragma: no cover - each turn loses an end
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ppl.distributions.density import mass
 from ppl.estimators.protocol import Contribution, magic_box
-from ppl.noise import Noise, Token
+from ppl.noise import Noise
 from ppl.site import Site
 from ppl.transforms.interpret import Outcome, Rule, total_dtype
 from ppl.transforms.naming import Name
@@ -95,7 +95,7 @@ class Derive(Rule):
             return self._fixed(name, site, operands)
         key, token = noise_of(name, site, here)
 
-        def lane(distribution: Any, estimator: Any, token: Token) -> Contribution:
+        def lane(distribution: Any, estimator: Any, token: Any) -> Contribution:
             if not self.training:
                 estimator = jax.tree.map(jax.lax.stop_gradient, estimator)
             return estimator.contribute(distribution, Noise(key, token, here.samples), max(self.order, 1))
@@ -103,7 +103,8 @@ class Derive(Rule):
         if site.lanes:
             made = site.per_lane(lane, operands, token)
         else:
-            made = lane(*jax.tree.unflatten(site.tree, site.split(operands)[0]), token)
+            distribution, estimator = jax.tree.unflatten(site.tree, site.split(operands)[0])
+            made = lane(distribution, estimator, token)
         value = made.value
         if self.target is not None and name in self.index:
             value = self._replace(self.target, name, site, made, here)

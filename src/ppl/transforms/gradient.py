@@ -19,9 +19,9 @@ again, vectorized over all instances and values. Two consequences:
 - the derived program holds the program twice at most, however many choices it makes;
 - for a first derivative the replaced runs carry no derivative: they are plain simulations.
 
-**Terms.** The result is a sum `r = r_0 + sum_k c_k`, each element of a term `c_k` with a dependence of its own
-(`ppl.transforms.terms`). The density of a choice that a term does not depend on sums to one, so the term is
-multiplied by the magic boxes of those choices only that it does depend on. For a first derivative that is
+**Terms.** The result is a sum `r = r_0 + sum_k c_k`, each element of a term `c_k` with a dependence of its
+own (`ppl.transforms.terms`). The density of a choice that a term does not depend on sums to one, so the term
+is multiplied by the magic boxes of those choices only that it does depend on. For a first derivative that is
 the same as multiplying each score by its *return* `R_i`, the terms that depend on it
 (`ppl.transforms.returns`); a baseline is subtracted from the return. For the same reason instances that no
 term depends on two of are replaced in one run, where each is weighed by its own return.
@@ -188,9 +188,7 @@ def inner_expectation(equation: Any, operands: Sequence[Any], name: Name, here: 
 # --- one run --------------------------------------------------------------------------------------
 
 
-def _make(
-    context: Context, arguments: Sequence[Any], order: int, fixed: Any, target: Target | None
-) -> Made:
+def _make(context: Context, arguments: Sequence[Any], order: int, fixed: Any, target: Target | None) -> Made:
     """One run, with its terms and their weights."""
     planned = context.plan
     rule = Derive(planned, order, fixed, target, context.training, inner_expectation)
@@ -344,7 +342,7 @@ def _replacements(
 
 
 def _telescope(context: Context, arguments: Sequence[Any], fixed: Any, base: Made, result: Any) -> Any:
-    """For every order: the sum of weight times (replaced run - base run), with the boxes of earlier instances."""
+    """For every order: the sum of weight times (replaced run - base run), with the boxes of those before."""
     planned, records = context.plan, base.records
     names, targets = list(planned.replaced), _targets(planned)
     weights = jnp.concatenate([records[name, "weights"].reshape(-1) for name in names]).astype(result.dtype)
@@ -354,7 +352,9 @@ def _telescope(context: Context, arguments: Sequence[Any], fixed: Any, base: Mad
         made = _make(context, arguments, 2, fixed, target)
         value = _scored(context, made, _returns(context, made), 2).value
         before = _before(planned, made.records)
-        return value * magic_box(before[jnp.asarray(offsets)[target.site] + target.instance]).astype(value.dtype)
+        return value * magic_box(before[jnp.asarray(offsets)[target.site] + target.instance]).astype(
+            value.dtype
+        )
 
     before = _before(planned, records)
     total = jnp.zeros_like(result)

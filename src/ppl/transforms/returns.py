@@ -26,7 +26,7 @@ _WIDE = 8
 
 
 def spread(cuts: Sequence[Cut], held: Mapping[Any, Any], dtype: Any) -> list[Any]:
-    """For each term an array, broadcasting to its shape: the sum over the instances that an element depends on.
+    """For each term an array that broadcasts to it: the sum over the instances that an element depends on.
 
     Args:
         cuts: the terms.
@@ -50,7 +50,9 @@ def spread(cuts: Sequence[Cut], held: Mapping[Any, Any], dtype: Any) -> list[Any
     return [sum(parts, start=coarse[number]) for number, parts in enumerate(fine)]
 
 
-def gather(cuts: Sequence[Cut], terms: Sequence[Any], shapes: Mapping[Any, tuple[int, ...]]) -> dict[Any, Any]:
+def gather(
+    cuts: Sequence[Cut], terms: Sequence[Any], shapes: Mapping[Any, tuple[int, ...]]
+) -> dict[Any, Any]:
     """The return of every instance of the choices, from the elements of the terms.
 
     Args:
@@ -72,7 +74,7 @@ def gather(cuts: Sequence[Cut], terms: Sequence[Any], shapes: Mapping[Any, tuple
 
 
 def placed(x: Any, relations: Sequence[Relation], shape: Sequence[int]) -> Any:
-    """The sums over the instances that each element of an array of this shape depends on, ready to broadcast."""
+    """The sums over the instances that each element of an array depends on, ready to broadcast to it."""
     for axis in reversed(range(len(relations))):
         relation = relations[axis]
         if relation is None:
@@ -80,7 +82,7 @@ def placed(x: Any, relations: Sequence[Relation], shape: Sequence[int]) -> Any:
         else:
             x = _windows(x, axis, relation[1], relation[2], shape[relation[0]])
     kept = [relation[0] for relation in relations if relation is not None]
-    x = jnp.transpose(x, np.argsort(kept))
+    x = jnp.transpose(x, sorted(range(len(kept)), key=kept.__getitem__))
     return jnp.expand_dims(x, [axis for axis in range(len(shape)) if axis not in kept])
 
 

@@ -160,7 +160,9 @@ class Terms:
 def _distinct(relations: tuple[Relation, ...]) -> tuple[Relation, ...]:
     """Relations to different axes; a second one to the same axis is given up."""
     axes = [relation and relation[0] for relation in relations]
-    return tuple(r if axes.index(axis) == i else None for i, (r, axis) in enumerate(zip(relations, axes, strict=True)))
+    return tuple(
+        r if axes.index(axis) == i else None for i, (r, axis) in enumerate(zip(relations, axes, strict=True))
+    )
 
 
 def linear_operands(equation: Any, operands: Sequence[Dependence]) -> list[int]:
