@@ -10,7 +10,6 @@ the start nothing is typical.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.scipy.special import digamma, gammaln
+from jax.tree_util import Partial
 from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF
 
@@ -50,6 +50,7 @@ class Problem(NamedTuple):
         params: of the guide.
         constants: data and parameters of the model.
         objective: the ELBO, an expectation of `params, tuned`, with this estimator for the choice in question.
+            Where that makes floats of bits, the bits of the model need to be told too: a second argument.
         elbo: the same as a deterministic function of `params, constants`.
         measured: the part of a gradient whose variance counts: the parameters of the choice in question.
     """
@@ -58,7 +59,7 @@ class Problem(NamedTuple):
     title: str
     params: Any
     constants: dict[str, Any]
-    objective: Callable[[How], Any]
+    objective: Callable[..., Any]
     elbo: Callable[[Any, Any], Any]
     measured: Callable[[Any], Any] = lambda gradient: gradient
 
@@ -82,6 +83,8 @@ def _as_double(x: Any) -> Any:
 def ascended(elbo: Callable[[Any], Any], params: Any, steps: int, rate: float) -> Any:
     """Some steps of Adam on a function that is known exactly."""
     optimizer = optax.adam(rate)
+    if not steps:
+        return params
 
     def step(carry: Any, _: Any) -> Any:
         params, state = carry
@@ -124,18 +127,20 @@ def vae(batch: int = 64, latents: int = 16, hidden: int = 32, steps: int = 400) 
     start = {"encoder": layers(rng, 64, hidden, latents), "decoder": layers(rng, latents, hidden, 64)}
 
     @ppl.gen
-    def model(decoder):
-        z = ppl.bernoulli(logits=jnp.zeros(latents)) @ "z"
+    def model(decoder, relaxed):
+        prior = ppl.bernoulli(logits=jnp.zeros(latents))
+        z = (prior if relaxed is None else prior.using(relaxed)) @ "z"
         ppl.bernoulli(logits=network(decoder, z.astype(jnp.float32))) @ "x"
 
     @ppl.gen
     def guide(encoder, decoder, x, how, tuned):
         logits = network(encoder, x.astype(jnp.float32))
-        relaxed = functools.partial(pixels_and_code, decoder, x, jax.lax.stop_gradient(logits))
+        relaxed = Partial(pixels_and_code, decoder, x, jax.lax.stop_gradient(logits))
         ppl.bernoulli(logits=logits).using(how(At(x, tuned, relaxed))) @ "z"
 
-    def bound(encoder, decoder, images, how, tuned):
-        each = lambda x: ppl.elbo(model(decoder).condition({"x": x}), guide(encoder, decoder, x, how, tuned))
+    def bound(encoder, decoder, images, how, tuned, relaxed=None):
+        target = lambda x: model(decoder, relaxed).condition({"x": x})
+        each = lambda x: ppl.elbo(target(x), guide(encoder, decoder, x, how, tuned))
         return jnp.sum(jax.vmap(each)(images))
 
     training = ppl.expectation(
@@ -149,9 +154,9 @@ def vae(batch: int = 64, latents: int = 16, hidden: int = 32, steps: int = 400) 
     ).params  # fmt: skip
     images, decoder = digits[:batch], trained["decoder"]
 
-    def objective(how: How) -> Any:
+    def objective(how: How, relaxed: Any = None) -> Any:
         return ppl.expectation(
-            lambda params, tuned: bound(params["encoder"], decoder, images, how, tuned)
+            lambda params, tuned: bound(params["encoder"], decoder, images, how, tuned, relaxed)
         )
 
     def elbo(params: Any, constants: Any) -> Any:

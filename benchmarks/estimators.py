@@ -121,7 +121,8 @@ def gradient_of(problem: Problem, entry: Entry, tuning: int = TUNING) -> tuple[C
         EstimatorNotAdmitted: the family does not admit the estimator.
     """
     cls = class_of(entry)
-    objective = problem.objective(lambda at: entry.make(cls, at))
+    relaxed = (entry.make(cls, None),) if cls.biased else ()
+    objective = problem.objective(lambda at: entry.make(cls, at), *relaxed)
     tuned = None if entry.tuned is None else entry.tuned(np.random.default_rng(0))
     state = objective.initial_state(problem.params, tuned)
     if tuned is not None or state:
