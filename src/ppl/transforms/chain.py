@@ -10,9 +10,9 @@ Then the state `x_t`, all choices of a step together, is a Markov chain (given t
 .. math:: E[r] = r_0 + \sum_e \sum_{u, v} P(x_{t(e)-1} = u, x_{t(e)} = v)\; c_e(u, v).
 
 A run that gives even steps the state `v_0` and odd steps `v_1` yields, for all steps at once, the probability
-of one state after the other and every term element at that pair. So `K^2` runs of the whole program, vectorized,
-hold all that the sum needs; where no step depends on the one before it, `K` do. Value and derivatives of
-every order are exact.
+of one state after the other and every term element at that pair. So `K^2` runs of the whole program,
+vectorized, hold all that the sum needs; where no step depends on the one before it, `K` do. Value and
+derivatives of every order are exact.
 
 Reference: Baum, Petrie, Soules, Weiss, "A maximization technique occurring in the statistical analysis of
 probabilistic functions of Markov chains", 1970.
@@ -21,7 +21,7 @@ probabilistic functions of Markov chains", 1970.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -99,15 +99,16 @@ def chain_of(
 ) -> Chain | None:
     """The chain that these choices are, if they are one.
 
-    `others` are the choices that are treated in another way: none of them may depend on the chain. `size` is the
-    number of runs that are made anyway.
+    `others` are the choices that are treated in another way: none of them may depend on the chain. `size` is
+    the number of runs that are made anyway.
     """
     if not steps or terms is None:
         return None
     first = next(iter(steps.values()))
     shapes = {(item.lengths, item.site.instances) for item in steps.values()}
     states = math.prod(len(item.site.support) for item in steps.values())
-    if len(shapes) > 1 or len(first.lengths) > 1 or not first.lengths[0]:
+    length = math.prod(n or 0 for n in first.lengths)
+    if len(shapes) > 1 or len(first.lengths) > 1 or not length:
         return None
     if any(name in terms.parameters.get(other, {}) for other in others for name in steps):
         return None
@@ -116,14 +117,14 @@ def chain_of(
     found = _windows([cut.dependence for cut in terms.cuts], given)
     if backward is None or found is None:
         return None
-    reach = [end for window in backward for end in window]
-    low, high = min(reach, default=0), max(reach, default=0)
+    reach = [0, *(end for window in backward for end in window)]
+    low, high = min(reach), max(reach)
     if low < -1 or high > 1 or (low < 0 < high):
         return None
     width = int(max([1 + high - low, *(high - low + 1 for low, high in found)]))
     if width > 2 or states**width * size > LANES_LIMIT:
         return None
-    return Chain(steps, first.lengths[0], width, high > 0)
+    return Chain(steps, length, width, high > 0)
 
 
 def _windows(dependences: Sequence[Dependence], names: Sequence[Given]) -> list[tuple[float, float]] | None:
@@ -148,16 +149,16 @@ def marginals(chain: Chain, probability: Mapping[Name, Any]) -> tuple[Any, Any]:
         probability: for each choice, of its value, shape `(runs, T, *lanes)`.
 
     Returns:
-        `(T, K, *lanes)`; and `(T + 1, K, K, *lanes)`, entry `t` for the steps `t - 1` and `t`, where a step that
-        does not exist counts as uniform.
+        `(T, K, *lanes)`; and `(T + 1, K, K, *lanes)`, entry `t` for the steps `t - 1` and `t`, where a step
+        that does not exist counts as uniform.
     """
     states, length = chain.states, chain.length
-    product = math.prod(probability.values(), start=1)
+    product = jnp.asarray(math.prod(probability.values(), start=1.0))
     lanes = product.shape[2:]
     product = product.reshape(*(states,) * chain.width, length, *lanes)
     if chain.width == 1:
         single = jnp.moveaxis(product, 0, 1)
-        return single, _pairs(single, None)
+        return single, _pairs(single)
     even = (jnp.arange(length) % 2 == 0).reshape(length, *(1 for _ in (0, 1, *lanes)))
     # Rows are the state of the neighbor that the step depends on, columns its own.
     product = jnp.moveaxis(product, 2, 0)
@@ -186,7 +187,7 @@ def _uniform(single: Any, before: bool) -> Any:
     return jnp.broadcast_to(spread, (1, states, states, *single.shape[2:])) / states
 
 
-def _pairs(single: Any, _: None) -> Any:
+def _pairs(single: Any) -> Any:
     """Pairs of independent steps."""
     inner = single[:-1, :, None] * single[1:, None, :]
     return jnp.concatenate([_uniform(single[:1], True), inner, _uniform(single[-1:], False)])
@@ -204,7 +205,7 @@ def weights(chain: Chain, laws: tuple[Any, Any], cut: Cut) -> Any:
     axis, low, high = relations[0]
     index = np.arange(cut.shape[axis])
     if chain.width == 1:
-        table = _extended(single, index + int(low), lambda law: 1 / chain.states)
+        table = _extended(single, index + int(low), 1 / chain.states)
     elif low == high:
         table = _one_of_two(chain, single, index + int(low))
     else:
@@ -230,16 +231,16 @@ def _relations(chain: Chain, cut: Cut) -> list[tuple[int, float, float]] | None:
     return merged
 
 
-def _extended(table: Any, index: Any, beyond: Callable[[Any], float]) -> Any:
+def _extended(table: Any, index: Any, beyond: float) -> Any:
     """Rows of a table; a row that does not exist is uniform."""
     inside = (index >= 0) & (index < len(table))
     rows = table[np.clip(index, 0, len(table) - 1)]
-    return jnp.where(inside.reshape(-1, *(1,) * (rows.ndim - 1)), rows, beyond(rows))
+    return jnp.where(inside.reshape(-1, *(1,) * (rows.ndim - 1)), rows, beyond)
 
 
 def _one_of_two(chain: Chain, single: Any, index: Any) -> Any:
     """Of terms that depend on one step, in runs that assign two states."""
-    rows = _extended(single, index, lambda law: 1 / chain.states)
+    rows = _extended(single, index, 1 / chain.states)
     even = (index % 2 == 0).reshape(-1, *(1,) * (rows.ndim))
     shape = (len(index), chain.states, chain.states, *single.shape[2:])
     own, other = jnp.broadcast_to(rows[:, :, None], shape), jnp.broadcast_to(rows[:, None, :], shape)
@@ -248,6 +249,6 @@ def _one_of_two(chain: Chain, single: Any, index: Any) -> Any:
 
 def _two_of_two(chain: Chain, pairs: Any, index: Any) -> Any:
     """Of terms that depend on the steps `index - 1` and `index`, in runs that assign two states."""
-    rows = _extended(pairs, index, lambda law: 1 / chain.states**2)
+    rows = _extended(pairs, index, 1 / chain.states**2)
     even = (index % 2 == 0).reshape(-1, *(1,) * (rows.ndim - 1))
     return jnp.where(even, jnp.swapaxes(rows, 1, 2), rows)

@@ -125,7 +125,8 @@ class _Walk:
 
     def __init__(
         self, watched: Callable[[Name], bool], count: Count, lengths: tuple[int | None, ...] = (),
-        chained: Callable[[Name], bool] = lambda name: False, parameters: dict[Name, Dependence] | None = None,
+        chained: Callable[[Name], bool] = lambda name: False,
+        parameters: dict[Name, Dependence] | None = None,
     ) -> None:  # fmt: skip
         self.watched, self.count, self.lengths, self.chained = watched, count, lengths, chained
         self.parameters: dict[Name, Dependence] = {} if parameters is None else parameters
@@ -217,7 +218,8 @@ def _choice(equation: Any, operands: list[Dependence], walk: _Walk) -> Dependenc
     if not walk.watched(name):
         return parameters
     steps = tuple((-1 - loop, 0, 0) for loop in range(len(walk.lengths)))
-    own = {name: steps + tuple((axis, 0, 0) for axis in range(len(site.instances)))}
+    lanes = tuple((axis, 0, 0) for axis in range(len(site.instances)))
+    own: dict[Any, tuple[Relation, ...]] = {name: steps + lanes}
     if walk.chained(name):
         parameters = {key: value for key, value in parameters.items() if not isinstance(key, Given)}
         own[Given(name)] = own[name]

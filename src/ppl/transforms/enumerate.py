@@ -2,8 +2,9 @@
 
 Where lanes are independent of each other they are summed over together, and steps of a Markov chain by the
 forward algorithm (`ppl.transforms.gradient`, `ppl.transforms.chain`). Otherwise every assignment of values to
-the instances of all choices is run, vectorized over assignments, and weighted by its probability. An instance that a run does not make (in a branch that is not taken) counts
-as uniform over its values, so that the assignments that differ only there add up to one.
+the instances of all choices is run, vectorized over assignments, and weighted by its probability. An instance
+that a run does not make (in a branch that is not taken) counts as uniform over its values, so that the
+assignments that differ only there add up to one.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ def _make(context: Context, arguments: Sequence[Any], order: int, fixed: Any, ta
         rest, scale = jnp.mean(rests), jnp.mean(scales)
     result = rest
     if planned.lanes or chain:
-        result = result + sum(jnp.sum(term) for term in run.terms).astype(rest.dtype)
+        result = sum((jnp.sum(term).astype(rest.dtype) for term in run.terms), start=result)
     return Made(result, run.terms, scale, run.totals["score"], run.totals["control"], run.records)
 
 
