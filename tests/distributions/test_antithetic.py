@@ -1,4 +1,4 @@
-"""Antithetic pairs by enumeration: margins, how often the two differ, and the flow that carries a derivative."""
+"""Antithetic pairs by enumeration: margins, how often the two differ, and the flow of a derivative."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_single_precision_in_the_tails() -> None:
 def test_which_families_have_neighbors() -> None:
     assert has_neighbors(npd.DiscreteUniform(0, 3), support_values(npd.DiscreteUniform(0, 3)))
     assert not has_neighbors(npd.Normal(0.0, 1.0), None)
-    assert not has_neighbors(npd.Multinomial(jnp.ones(3) / 3, total_count=2), None)
+    assert not has_neighbors(npd.Multinomial(2, jnp.ones(3) / 3), None)
     coins = npd.Bernoulli(jnp.ones(2) / 2).to_event(1)
     assert not has_neighbors(coins, support_values(coins))
     masked = npd.Bernoulli(0.5).mask(False)
