@@ -47,8 +47,7 @@ class DisARM(FiniteEstimator):
         -0.1
 
     References:
-        Dong, Mnih, Tucker, "DisARM: An antithetic gradient estimator for binary latent variables", 2020,
-        equation 8.
+        Dong, Mnih, Tucker, "DisARM: An antithetic gradient estimator for binary latent variables", 2020.
         Yin, Ho, Yan, Qian, Zhou, "Probabilistic best subset selection via gradient-based optimization",
         2020 (the same estimator as U2G).
         Dong, Mnih, Tucker, "Coupled gradient estimators for discrete latent variables", 2021.

@@ -56,7 +56,7 @@ class UnorderedSet(FiniteEstimator):
 
     References:
         Kool, van Hoof, Welling, "Estimating gradients for discrete random variables by sampling without
-        replacement", 2020, equations 13 to 16.
+        replacement", 2020.
     """
 
     samples: int = field(metadata={"static": True})
