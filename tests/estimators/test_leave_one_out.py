@@ -53,9 +53,9 @@ def test_beta() -> None:
     """Two gamma numbers a draw are too many to integrate: 100,000 draws at five standard errors."""
     entry = FAMILIES["beta"]
     f = integrand(entry.jump)
-    check_statistically(
-        FLOWS["straight"].program(drawer(entry, LeaveOneOut(3)), f), FLOWS["straight"].truth(entry.law, f)
-    )
+    draw = drawer(entry, LeaveOneOut(2))
+    program, truth = FLOWS["straight"].program(draw, f), FLOWS["straight"].truth(entry.law, f)
+    check_statistically(program, truth, second=False)
 
 
 @pytest.mark.parametrize("flow", SOME)
