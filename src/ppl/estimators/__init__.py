@@ -1,5 +1,6 @@
 """Gradient estimators: how a random choice turns into a draw and how derivatives flow through it."""
 
+from ppl.estimators import baselines as baselines
 from ppl.estimators.arm import ARM as ARM
 from ppl.estimators.disarm import DisARM as DisARM
 from ppl.estimators.enumerate import Enumerate as Enumerate
