@@ -6,13 +6,28 @@ from typing import Any
 
 from ppl.distributions.density import support_values
 from ppl.errors import EstimatorNotAdmitted
+from ppl.estimators.arm import ARM
+from ppl.estimators.disarm import DisARM
 from ppl.estimators.enumerate import Enumerate
+from ppl.estimators.leave_one_out import LeaveOneOut
 from ppl.estimators.measure_valued import MeasureValued
 from ppl.estimators.protocol import Estimator
 from ppl.estimators.reinforce import Reinforce
 from ppl.estimators.reparam import Reparam
+from ppl.estimators.stochastic_triple import StochasticTriple
+from ppl.estimators.unordered_set import UnorderedSet
 
-ESTIMATORS: tuple[Estimator, ...] = (Reparam(), Enumerate(), MeasureValued(), Reinforce())
+ESTIMATORS: tuple[Estimator, ...] = (
+    Reparam(),
+    Enumerate(),
+    MeasureValued(),
+    StochasticTriple(),
+    UnorderedSet(samples=2),
+    DisARM(),
+    ARM(),
+    LeaveOneOut(samples=2),
+    Reinforce(),
+)
 """One of every estimator, in the order in which messages list them. A new one is a file and an entry here."""
 
 FEW = 16
