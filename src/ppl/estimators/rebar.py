@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, override
 
 import jax
 
 from ppl.distributions.relaxation import relaxation
 from ppl.estimators.protocol import Contribution, Differentiated, Estimator
-from ppl.estimators.relax import controlled, of_one_instance
+from ppl.estimators.relax import controlled, relaxed_shape
 from ppl.estimators.relaxed_value import check_temperature
 from ppl.estimators.traced_function import TracedFunction
 from ppl.noise import Noise
@@ -31,6 +31,7 @@ class Rebar(Estimator):
             category a point of the simplex, shape `(K,)`. As `Relax.control`, its arrays are traced.
         temperature: a positive number or scalar array; may be traced.
         scale: a number or scalar array; may be traced.
+        whole: as of `Relax`: whether `relaxed` takes the relaxed values of the whole array of choices.
 
     Raises:
         PPLError: `relaxed` is no function, or a closure over a traced value.
@@ -53,6 +54,7 @@ class Rebar(Estimator):
     relaxed: Callable[[Any], Any]
     temperature: Any = 0.5
     scale: Any = 1.0
+    whole: bool = field(default=False, metadata={"static": True})
     usage: ClassVar[str] = "Rebar(relaxed)"
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class Rebar(Estimator):
 
     @override
     def differentiates(self, distribution: Any) -> tuple[Differentiated, ...]:
-        return (Differentiated(self.relaxed, of_one_instance(distribution)),)
+        return (Differentiated(self.relaxed, relaxed_shape(distribution, self.whole)),)
 
     @override
     def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
@@ -78,4 +80,4 @@ class Rebar(Estimator):
         def control(z: Any) -> Any:
             return self.scale * self.relaxed(rule.soft(z / self.temperature))
 
-        return controlled(control, "relaxed", distribution, noise, order)
+        return controlled(control, self.whole, distribution, noise, order)

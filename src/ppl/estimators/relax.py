@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, override
 
 import jax
@@ -43,6 +43,8 @@ class Relax(Estimator):
             a one, a category's has shape `(K,)`, its largest entry the category. A function, a
             `functools.partial` over parameters, or a callable pytree such as an Equinox module. It may depend on
             whatever was drawn before. An array of choices has the sum of the controls of its entries.
+        whole: whether the control is a function of the whole array of choices (of one lane), from the relaxed
+            variables of all entries to one scalar: where entries interact in the rest of the program, it can follow.
 
     Raises:
         PPLError: `control` is no function, or a closure over a traced value.
@@ -63,6 +65,7 @@ class Relax(Estimator):
     """
 
     control: Callable[[Any], Any]
+    whole: bool = field(default=False, metadata={"static": True})
     usage: ClassVar[str] = "Relax(control)"
 
     def __post_init__(self) -> None:
@@ -76,38 +79,44 @@ class Relax(Estimator):
 
     @override
     def differentiates(self, distribution: Any) -> tuple[Differentiated, ...]:
-        return (Differentiated(self.control, of_one_instance(distribution)),)
+        return (Differentiated(self.control, relaxed_shape(distribution, self.whole)),)
 
     @override
     def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
         """The draw, its score and the control, which has expectation zero at every parameter."""
-        return controlled(self.control, "control", distribution, noise, order)
+        return controlled(self.control, self.whole, distribution, noise, order)
 
 
-def of_one_instance(distribution: Any) -> Any:
-    """The shape and dtype of the relaxed variable of one instance."""
+def relaxed_shape(distribution: Any, whole: bool) -> Any:
+    """The shape and dtype of the relaxed variable of one instance, or of the whole array of them."""
     rule = relaxation(distribution)
     assert rule is not None
     location = jax.eval_shape(rule.location, distribution)
-    return jax.ShapeDtypeStruct(location.shape[location.ndim - rule.axes :], location.dtype)
+    shape = location.shape if whole else location.shape[location.ndim - rule.axes :]
+    return jax.ShapeDtypeStruct(shape, location.dtype)
 
 
 def controlled(
-    control: Callable[[Any], Any], name: str, distribution: Any, noise: Noise, order: int
+    control: Callable[[Any], Any], whole: bool, distribution: Any, noise: Noise, order: int
 ) -> Contribution:
-    """The score function with a control of the relaxed variable of each instance."""
+    """The score function with a control of the relaxed variables, for a first derivative."""
     value = jax.lax.stop_gradient(draw(jax.tree.map(jax.lax.stop_gradient, distribution), noise))
     score = log_density(distribution, value)
     if order > 1:
         return Contribution(value, score)
-    for _ in distribution.batch_shape:
+    argument = relaxed_shape(distribution, whole)
+    found = jax.eval_shape(control, argument)
+    if found.shape != ():
+        raise UnsupportedProgram(
+            "the function that Relax or Rebar is given maps the relaxed variable of one instance, or of all with "
+            f"whole=True, to a scalar; for one of shape {argument.shape} it returned shape {found.shape}"
+        )
+    box = magic_box(jnp.sum(score) if whole else score)
+    for _ in () if whole else distribution.batch_shape:
         control = jax.vmap(control)
     z, conditional = relaxed_noise(distribution, value, noise)
-    free, given = control(z), control(conditional)
-    if jnp.shape(free) != score.shape:
-        shapes = [jnp.shape(x)[len(distribution.batch_shape) :] for x in (z, free)]
-        raise UnsupportedProgram(
-            f"the {name} of an estimator is a function from the relaxed variable of one instance, of shape "
-            f"{shapes[0]}, to a scalar; it returned shape {shapes[1]}"
-        )
-    return Contribution(value, score, control=moved(free - magic_box(score) * given).astype(score.dtype))
+    term = moved(control(z) - box * control(conditional)).astype(score.dtype)
+    # One term for the whole array is spread over its entries, which are added up.
+    return Contribution(
+        value, score, control=jnp.broadcast_to(term / score.size if whole else term, score.shape)
+    )

@@ -74,11 +74,11 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _check_closure(function: Any) -> None:
-    for leaf in [function, *jax.tree.leaves(function)]:
-        cells = getattr(leaf, "__closure__", None) if isinstance(leaf, types.FunctionType) else None
-        for name, cell in zip(leaf.__code__.co_freevars, cells or (), strict=False) if cells else ():
-            held = _contents(cell)
-            if any(isinstance(x, Tracer) for x in jax.tree.leaves(held)):
+    for leaf in [function, getattr(function, "func", None), *jax.tree.leaves(function)]:
+        if not isinstance(leaf, types.FunctionType):
+            continue
+        for name, cell in zip(leaf.__code__.co_freevars, leaf.__closure__ or (), strict=True):
+            if any(isinstance(x, Tracer) for x in jax.tree.leaves(_contents(cell))):
                 raise PPLError(
                     f"the function {leaf.__qualname__} is a closure over {name!r}, which is traced. Hand it over "
                     f"as an argument, functools.partial(function, {name}), so that it is part of the program."
