@@ -144,9 +144,9 @@ def _chosen(site: Site, estimator: Any, distribution: Any) -> tuple[Any, dict[st
     if made.value.dtype != site.dtype:
         raise EstimatorNotAdmitted(
             f"{type(estimator).__name__}, chosen from outside for {site.where}, makes a value of dtype "
-            f"{made.value.dtype}, but the program around the choice was staged for one of dtype {site.dtype}. "
-            f"Choose it where the choice is made, `{site.family}(...).using({estimator.usage})`, or make the choice "
-            "a ppl.families.one_hot_categorical, whose values are floats under every estimator."
+            f"{made.value.dtype}, but the program around it was staged for a value of dtype {site.dtype}. "
+            f"Choose it where the choice is made, `{site.family}(...).using({estimator.usage})`, or make the "
+            "choice a ppl.families.one_hot_categorical, whose values are floats under every estimator."
         )
     return estimator, needs(estimator, made)
 

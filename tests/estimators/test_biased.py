@@ -317,7 +317,7 @@ def test_an_elbo_with_relaxed_choices_is_that_of_the_linear_densities() -> None:
 
 
 def test_importance_weights_of_relaxed_categories_pass() -> None:
-    """Drawn on the simplex and scored on the simplex, they cross no edge, though the weight is exponentiated."""
+    """Drawn on the simplex and scored there, they cross no edge, though the weight is exponentiated."""
 
     def program(t: Any) -> Any:
         guide = families.one_hot_categorical(logits=jnp.stack([t, -t])).using(GumbelSoftmax(0.5))

@@ -228,9 +228,8 @@ def test_the_draws_are_those_of_the_score_function() -> None:
         return ppl.expectation(lambda p: 1.0 * (ppl.flip(p).using(estimator) @ "b"))
 
     keys = jax.random.split(jax.random.key(KEY), 100)
-    relaxed, scored = (
-        jax.vmap(lambda k, o=program(e): o.estimate(k, 0.3))(keys) for e in (Relax(jnp.tanh), Reinforce())
-    )
+    objectives = [program(Relax(jnp.tanh)), program(Reinforce())]
+    relaxed, scored = (jax.vmap(lambda k, o=o: o.estimate(k, 0.3))(keys) for o in objectives)
     np.testing.assert_array_equal(relaxed, scored)
 
 

@@ -150,7 +150,7 @@ def test_training_the_control_lowers_the_variance_and_keeps_the_mean() -> None:
 
 
 def test_the_gradient_in_the_control_is_nothing() -> None:
-    """The relaxed variables coincide in value, so that no noise of it reaches the control's own parameters."""
+    """The relaxed variables coincide in value, so that no noise of it reaches the control's parameters."""
 
     @ppl.expectation
     def objective(parameters: Any, p: Any) -> Any:

@@ -173,7 +173,7 @@ def _(distribution: Any, value: Any) -> jax.Array:
 
 
 def _share(weight: Any, score: Any) -> jax.Array:
-    """`weight * score`, with nothing times minus infinity nothing; its derivative in the weight is the score."""
+    """`weight * score`, zero times minus infinity being zero; its derivative in the weight is the score."""
     possible = jnp.isfinite(score)
     lost = jax.lax.stop_gradient(jnp.where(possible, 0.0, -jnp.inf) * weight)
     return weight * jnp.where(possible, score, 0.0) + jnp.where(jnp.isnan(lost), 0.0, lost)

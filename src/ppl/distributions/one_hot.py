@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ class OneHotCategorical(Distribution):
         -1.0397
     """
 
-    support = constraints.simplex
+    support: Any = constraints.simplex
     has_enumerate_support = True
 
     def __init__(self, parameter: Any, *, validate_args: bool | None = None) -> None:
@@ -80,7 +80,7 @@ class OneHotCategorical(Distribution):
 class OneHotCategoricalProbs(OneHotCategorical):
     """A one-hot category of probabilities `probs`, along the last axis."""
 
-    arg_constraints = {"probs": constraints.simplex}
+    arg_constraints: ClassVar[dict[str, Any]] = {"probs": constraints.simplex}
     probs: Any = None
 
     def __init__(self, probs: Any, *, validate_args: bool | None = None) -> None:
@@ -98,7 +98,7 @@ class OneHotCategoricalProbs(OneHotCategorical):
 class OneHotCategoricalLogits(OneHotCategorical):
     """A one-hot category of unnormalized log probabilities `logits`, along the last axis."""
 
-    arg_constraints = {"logits": constraints.real_vector}
+    arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.real_vector}
 
     def __init__(self, logits: Any, *, validate_args: bool | None = None) -> None:
         self.logits = logits

@@ -85,13 +85,12 @@ class Relaxed(NamedTuple):
 def relaxed_noise(distribution: Any, value: Any, noise: Noise) -> Relaxed:
     """The relaxed variables behind the draw `value`, from one set of uniform numbers.
 
-    Both are equal in value and differ in derivative: `z` moves with `l` alone, as its own numbers `u` are fixed,
-    `conditional` as the numbers `v` are. This is the coupling of Tucker et al.; it takes nothing from either law.
+    Both are equal in value and differ in derivative: `z` moves with `l` alone, as its own numbers `u` are
+    fixed, `conditional` as the numbers `v` are. The two share their numbers: only the law of each matters.
     """
     rule = _rule(distribution)
     location, vertex = rule.location(distribution), rule.hard(distribution, value)
-    shape = jnp.broadcast_shapes(location.shape, vertex.shape)
-    uniform = noise.uniform(shape, location.dtype)
+    uniform = noise.uniform(location.shape, location.dtype)
     conditional = rule.conditional(location, vertex, uniform)
     return Relaxed(_moving_with(location, conditional), conditional)
 
@@ -100,8 +99,7 @@ def relaxed_given(distribution: Any, value: Any, noise: Noise, count: int) -> An
     """`count` independent relaxed variables given the draw `value`, in front, with derivative one in `l`."""
     rule = _rule(distribution)
     location, vertex = rule.location(distribution), rule.hard(distribution, value)
-    shape = jnp.broadcast_shapes(location.shape, vertex.shape)
-    uniform = noise.uniform((count, *shape), location.dtype)
+    uniform = noise.uniform((count, *location.shape), location.dtype)
     return _moving_with(location, rule.conditional(location, vertex, uniform))
 
 

@@ -1,11 +1,11 @@
 """Gradient estimators: how a random choice turns into a draw and how derivatives flow through it.
 
-Every estimator is unbiased, or the program is refused, but for those that set `biased = True`: `GumbelSoftmax`,
-`StraightThrough` and `GumbelRao`. Their derivatives do not have the right expected value; they trade that for a
-low variance. The library never picks one: a choice has it only where a program names it, no default is one, and messages
-list them apart, after "biased:". Whatever else the program makes stays as sound as it was: other choices
-keep unbiased derivatives of the program *in which the biased choice is relaxed as it is*, and the check for
-jumps looks at all of it.
+Every estimator is unbiased, or the program is refused, but for those that set `biased = True`:
+`GumbelSoftmax`, `StraightThrough` and `GumbelRao`. Their derivatives do not have the right expected value;
+they trade that for a low variance. The library never picks one: a choice has it only where a program names
+it, no default is one, and messages list them apart, after "biased:". Whatever else the program makes stays as
+sound as it was: other choices keep unbiased derivatives of the program *in which the biased choice is relaxed
+as it is*, and the check for jumps looks at all of it.
 """
 
 from ppl.estimators.enumerate import Enumerate as Enumerate

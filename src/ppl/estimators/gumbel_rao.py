@@ -19,10 +19,10 @@ from ppl.noise import Noise
 class GumbelRao(RelaxedValue):
     """BIASED in derivative, not in value. Needs a smooth rest of the program; one evaluation; lower variance.
 
-    `StraightThrough(temperature)` with the derivative of the relaxed value averaged over the relaxed variables that
-    round to the draw (Rao and Blackwell): `samples` of them are drawn given `b`. The bias is that of
-    `StraightThrough(temperature)`, whatever `samples` is; the variance is never greater, and falls with `samples`. The
-    program itself is run once, at `b`.
+    `StraightThrough(temperature)` with the derivative of the relaxed value averaged over the relaxed
+    variables that round to the draw (Rao and Blackwell): `samples` of them are drawn given `b`. The bias is
+    that of `StraightThrough(temperature)`, whatever `samples` is; the variance is never greater, and falls
+    with `samples`. The program itself is run once, at `b`.
 
     Attributes:
         temperature: a positive number or scalar array; may be traced.
@@ -44,7 +44,8 @@ class GumbelRao(RelaxedValue):
         [-0.4, 0.1, 0.3]
 
     References:
-        Paulus, Maddison, Krause, "Rao-Blackwellizing the straight-through Gumbel-softmax gradient estimator", 2021.
+        Paulus, Maddison, Krause, "Rao-Blackwellizing the straight-through Gumbel-softmax gradient estimator",
+        2021.
     """
 
     temperature: Any

@@ -18,15 +18,15 @@ from ppl.noise import Noise
 class GumbelSoftmax(RelaxedValue):
     """BIASED, in value and derivative. Needs a smooth rest of the program; one evaluation; low variance.
 
-    The choice is replaced by a continuous one: a coin by `sigmoid(z / temperature)` with `z` the logistic variable
-    of location `log(p / (1 - p))`, a one-hot category by `softmax(z / temperature)` with Gumbel variables of
-    locations `log p_k`. Value and derivatives are unbiased for *that* program, whose expected value differs from that
-    of the discrete one. The difference vanishes with the temperature, while the variance of the derivative grows
-    as its reciprocal.
+    The choice is replaced by a continuous one: a coin by `sigmoid(z / temperature)` with `z` the logistic
+    variable of location `log(p / (1 - p))`, a one-hot category by `softmax(z / temperature)` with Gumbel
+    variables of locations `log p_k`. Value and derivatives are unbiased for *that* program, whose expected
+    value differs from that of the discrete one. The difference vanishes with the temperature, while the
+    variance of the derivative grows as its reciprocal.
 
-    The rest of the program is run at values between zero and one: it must be written for floats, and a jump in it
-    is refused. Densities of the choice at such a value are linear in it. `simulate`, `generate` and `exact` know
-    nothing of estimators: they are of the discrete program.
+    The rest of the program is run at values between zero and one: it must be written for floats, and a jump
+    in it is refused. Densities of the choice at such a value are linear in it. `simulate`, `generate` and
+    `exact` know nothing of estimators: they are of the discrete program.
 
     Attributes:
         temperature: a positive number or scalar array; may be traced.
@@ -45,8 +45,8 @@ class GumbelSoftmax(RelaxedValue):
 
     References:
         Jang, Gu, Poole, "Categorical reparameterization with Gumbel-softmax", 2017.
-        Maddison, Mnih, Teh, "The concrete distribution: A continuous relaxation of discrete random variables",
-        2017.
+        Maddison, Mnih, Teh, "The concrete distribution: A continuous relaxation of discrete random
+        variables", 2017.
     """
 
     temperature: Any

@@ -66,9 +66,10 @@ class Estimator(ABC):
         pathwise: whether the draw itself carries the derivative.
         joint: whether the choice, where it is a single one outside loops, lanes and branches, is summed
             over exactly instead of drawn.
-        biased: whether the derivative, and perhaps the value, is biased: the promise that a derivative has the
-            right expected value then does not hold for what depends on the choice. Such an estimator says so in
-            the first line of its docstring, is used only where it is named, and is listed apart in messages.
+        biased: whether the derivative, and perhaps the value, is biased: the promise that a derivative has
+            the right expected value then does not hold for what depends on the choice. Such an estimator says
+            so in the first line of its docstring, is used only where it is named, and is listed apart in
+            messages.
         needs: what it needs of a choice, for the message of a refusal.
         together: whether a phantom replaces all lanes of the choice and all entries of an array at once,
             each an instance with a weight of its own, instead of one instance at a time. In a loop, steps

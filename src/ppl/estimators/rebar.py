@@ -19,16 +19,17 @@ from ppl.noise import Noise
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Rebar(Estimator):
-    """Needs a flip or a category, and what the rest of the program is at a relaxed value; one evaluation; low variance.
+    """Needs a flip or category, and the rest of the program at a relaxed value; one evaluation; low variance.
 
-    `Relax` with the control `c(z) = scale * relaxed(sigmoid(z / temperature))`, a softmax for a category. The library
-    does not run a program that was written for zeros and ones on what lies between, so `relaxed` is for the user to
-    say; any continuous function is right, a good one has low variance. So do `temperature` and `scale` change the
-    variance, never the mean.
+    `Relax` with the control `c(z) = scale * relaxed(sigmoid(z / temperature))`, a softmax for a category. The
+    library does not run a program that was written for zeros and ones on what lies between, so `relaxed` is
+    for the user to say; any continuous function is right, a good one has low variance. So do `temperature`
+    and `scale` change the variance, never the mean.
 
     Attributes:
-        relaxed: from the relaxed value of one instance to a scalar. Of a coin the value is a number in (0, 1), of a
-            category a point of the simplex, shape `(K,)`. As `Relax.control`, its arrays are traced.
+        relaxed: from the relaxed value of one instance to a scalar. Of a coin the value is a number between
+            zero and one, of a category a point of the simplex, shape `(K,)`. Its arrays are
+            traced.
         temperature: a positive number or scalar array; may be traced.
         scale: a number or scalar array; may be traced.
         whole: as of `Relax`: whether `relaxed` takes the relaxed values of the whole array of choices.

@@ -37,7 +37,7 @@ FEW = 16
 
 
 def admissible(distribution: Any, *, biased: bool = False) -> list[str]:
-    """The estimators that exist for a distribution, as a user writes them: the unbiased, or the biased ones."""
+    """The estimators that exist for a distribution, as a user writes them: the unbiased, or the biased."""
     return [e.usage for e in ESTIMATORS if e.biased == biased and e.admits(distribution)]
 
 

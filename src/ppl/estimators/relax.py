@@ -23,28 +23,30 @@ from ppl.noise import Noise
 class Relax(Estimator):
     """Needs a flip or a category, and a function; one evaluation; as low a variance as the function is good.
 
-    The choice `b = H(z)` is a rounding of a relaxed variable `z`: a logistic variable for a coin, Gumbel variables
-    for a category. With `z'` drawn given `b`, and any continuous function `c`,
+    The choice `b = H(z)` is a rounding of a relaxed variable `z`: a logistic variable for a coin, Gumbel
+    variables for a category. With `z'` drawn given `b`, and any continuous function `c`,
 
         d/dtheta E[f(b)] = E[(f(b) - c(z')) d/dtheta log p(b; theta) + d/dtheta c(z) - d/dtheta c(z')],
 
-    unbiased whatever `c` is: what it subtracts has expectation `E[c(z)]`, whose derivative is added again. The closer
-    `c(z)` comes to the rest of the program, the lower the variance. The surrogate's extra term is
+    unbiased whatever `c` is: what it subtracts has expectation `E[c(z)]`, whose derivative is added again.
+    The closer `c(z)` comes to the rest of the program, the lower the variance. The surrogate's extra term is
     `c(z) - m c(z')`, less its value, with the magic box `m` of `log p(b; theta)`.
 
-    The arrays in `control` are traced: a control of the right shape can be trained, by descending the variance.
+    The arrays in `control` are traced: a control of the right shape can be trained, by descending the
+    variance.
 
-    The control is left out of `surrogate`, which may be differentiated twice: a second derivative would need a
-    control without kinks. There the estimator is the plain score function. As the score function it never sees a
-    value of probability zero: keep probabilities inside (0, 1).
+    The control is left out of `surrogate`, which may be differentiated twice: a second derivative would need
+    a control without kinks. There the estimator is the plain score function. As the score function it never
+    sees a value of probability zero: keep probabilities inside (0, 1).
 
     Attributes:
-        control: `c`, from the relaxed variable of one instance to a scalar. A coin's `z` is a scalar, positive for
-            a one, a category's has shape `(K,)`, its largest entry the category. A function, a
-            `functools.partial` over parameters, or a callable pytree such as an Equinox module. It may depend on
-            whatever was drawn before. An array of choices has the sum of the controls of its entries.
+        control: `c`, from the relaxed variable of one instance to a scalar. A coin's `z` is a scalar,
+            positive for a one, a category's has shape `(K,)`, its largest entry the category. A function, a
+            `functools.partial` over parameters, or a callable pytree such as an Equinox module. It may depend
+            on whatever was drawn before. An array of choices has the sum of the controls of its entries.
         whole: whether the control is a function of the whole array of choices (of one lane), from the relaxed
-            variables of all entries to one scalar: where entries interact in the rest of the program, it can follow.
+            variables of all entries to one scalar. Where entries interact in the rest of the program, it can
+            follow.
 
     Raises:
         PPLError: `control` is no function, or a closure over a traced value.
@@ -60,8 +62,8 @@ class Relax(Estimator):
         0.1
 
     References:
-        Grathwohl, Choi, Wu, Roeder, Duvenaud, "Backpropagation through the void: Optimizing control variates for
-        black-box gradient estimation", 2018 (equations 7 and 8).
+        Grathwohl, Choi, Wu, Roeder, Duvenaud, "Backpropagation through the void: Optimizing control variates
+        for black-box gradient estimation", 2018.
     """
 
     control: Callable[[Any], Any]
@@ -108,8 +110,8 @@ def controlled(
     found = jax.eval_shape(control, argument)
     if found.shape != ():
         raise UnsupportedProgram(
-            "the function that Relax or Rebar is given maps the relaxed variable of one instance, or of all with "
-            f"whole=True, to a scalar; for one of shape {argument.shape} it returned shape {found.shape}"
+            "the function that Relax or Rebar takes maps the relaxed variable of one instance (of all with "
+            f"whole=True) to a scalar; for one of shape {argument.shape} it returned shape {found.shape}"
         )
     box = magic_box(jnp.sum(score) if whole else score)
     for _ in () if whole else distribution.batch_shape:

@@ -19,15 +19,16 @@ from ppl.noise import Noise
 class StraightThrough(RelaxedValue):
     """BIASED in derivative, not in value. Needs a smooth rest of the program; one evaluation; low variance.
 
-    The value is the discrete draw `b`. Its derivative is made up: without a temperature that of its mean, so that
-    the estimate is `f'(b) dp/dtheta`; with one, that of the relaxed value `softmax(z / temperature)` (a sigmoid for a
-    coin), where `b` is the rounding of `z`.
+    The value is the discrete draw `b`. Its derivative is made up: without a temperature that of its mean, so
+    that the estimate is `f'(b) dp/dtheta`; with one, that of the relaxed value `softmax(z / temperature)` (a
+    sigmoid for a coin), where `b` is the rounding of `z`.
 
-    Without a temperature the derivative is unbiased for a rest of the program that is linear in the value, and no
-    other: of a quadratic one it misses the term of second order.
+    Without a temperature the derivative is unbiased for a rest of the program that is linear in the value,
+    and no other: of a quadratic one it misses the term of second order.
 
     Attributes:
-        temperature: a positive number or scalar array, which may be traced; `None` for the derivative of the mean.
+        temperature: a positive number or scalar array, which may be traced; `None` for the derivative of the
+            mean.
 
     Raises:
         DiscontinuousReparameterization: the value reaches a jump, where its derivative would be zero.
@@ -42,8 +43,8 @@ class StraightThrough(RelaxedValue):
         -0.1
 
     References:
-        Bengio, Léonard, Courville, "Estimating or propagating gradients through stochastic neurons for conditional
-        computation", 2013.
+        Bengio, Léonard, Courville, "Estimating or propagating gradients through stochastic neurons for
+        conditional computation", 2013.
         Jang, Gu, Poole, "Categorical reparameterization with Gumbel-softmax", 2017 (section 2.2).
     """
 

@@ -19,9 +19,10 @@ class TracedFunction:
     """A callable that is a pytree of the arrays in it, whatever else it holds.
 
     A function of one argument: a plain function, a `functools.partial` over arrays, or a callable pytree such
-    as an Equinox module. Arrays and Python floats in it are traced, so that they may be parameters of the program
-    and be differentiated; everything else (functions, integers, names) is static, and compiled methods are found
-    again as long as it is equal. A `lambda` written inside a program is a new function at each call.
+    as an Equinox module. Arrays and Python floats in it are traced, so that they may be parameters of the
+    program and be differentiated; everything else (functions, integers, names) is static, and compiled
+    methods are found again as long as it is equal. A `lambda` written inside a program is a new function at
+    each call.
 
     Raises:
         PPLError: the function is not callable, or is a closure over a traced value, which could not be found
@@ -80,8 +81,9 @@ def _check_closure(function: Any) -> None:
         for name, cell in zip(leaf.__code__.co_freevars, leaf.__closure__ or (), strict=True):
             if any(isinstance(x, Tracer) for x in jax.tree.leaves(_contents(cell))):
                 raise PPLError(
-                    f"the function {leaf.__qualname__} is a closure over {name!r}, which is traced. Hand it over "
-                    f"as an argument, functools.partial(function, {name}), so that it is part of the program."
+                    f"the function {leaf.__qualname__} is a closure over {name!r}, which is traced. Hand it "
+                    f"over as an argument, functools.partial(function, {name}), so that it is part of the "
+                    "program."
                 )
 
 

@@ -22,9 +22,10 @@ zero. What counts is that the *value* depends on the parameters; `stop_gradient`
   too where only `theta` moves. A jump stays with everything that depends on it: through selections,
   branches, indices, loops, and the parameters of later choices.
 - The program is refused if a jump reaches one of its outputs.
-- A *biased* estimator of a discrete choice is pathwise: its value moves, and is taken as a continuous choice. That
-  the value itself may jump (`StraightThrough`) is the bias that the user named; any jump after it is refused as
-  ever, as the derivative there would not be biased but nothing. Nothing is taken back for other choices.
+- A *biased* estimator of a discrete choice is pathwise: its value moves, and is taken as a continuous choice.
+  That the value itself may jump (`StraightThrough`) is the bias that the user named; any jump after it is
+  refused as ever, as the derivative there would not be biased but nothing. Nothing is taken back for other
+  choices.
 - A function that an estimator differentiates along a relaxed choice (the control of `Relax`) may not jump.
 
 Comparisons inside library code known to be continuous, or inside `continuous`, make no jump
@@ -245,10 +246,10 @@ def _check_controls(site: Site, estimator: Any, shaped: tuple[Any, Any], walk: _
                 jump = value.jump or value.edge
                 assert jump is not None
                 raise DiscontinuousReparameterization(
-                    f"{type(estimator).__name__} of the choice {site.where} differentiates a function of the relaxed "
-                    f"choice that jumps: {jump.what} at {jump.line}. Its derivative would be biased, and so the "
-                    "gradient. Make the function smooth: it need not be the rest of the program, only near it. If "
-                    "it is continuous in fact, wrap it in `ppl.continuous(function)`."
+                    f"{type(estimator).__name__} of the choice {site.where} differentiates a function of the "
+                    f"relaxed choice that jumps: {jump.what} at {jump.line}. Its derivative would be "
+                    "biased, and so the gradient. Make the function smooth: it need not be the rest of the program, only "
+                    "near it. If it is continuous in fact, wrap it in `ppl.continuous(function)`."
                 )
 
 
