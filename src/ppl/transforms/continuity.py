@@ -247,9 +247,9 @@ def _check_controls(site: Site, estimator: Any, shaped: tuple[Any, Any], walk: _
                 assert jump is not None
                 raise DiscontinuousReparameterization(
                     f"{type(estimator).__name__} of the choice {site.where} differentiates a function of the "
-                    f"relaxed choice that jumps: {jump.what} at {jump.line}. Its derivative would be "
-                    "biased, and so the gradient. Make the function smooth: it need not be the rest of the program, only "
-                    "near it. If it is continuous in fact, wrap it in `ppl.continuous(function)`."
+                    f"relaxed choice that jumps: {jump.what} at {jump.line}. Its derivative would be biased, "
+                    "and so the gradient. Make the function smooth: it need not be the rest of the program, "
+                    "only near it. If it is continuous in fact, wrap it in `ppl.continuous(function)`."
                 )
 
 
