@@ -122,7 +122,7 @@ LOGITS = jnp.array([2.0, 0.0, 0.3])
 VALUES = jnp.array([1.0, 2.0, 5.0])
 
 
-def category_slopes(estimator: Estimator, count: int = 50_000, power: int = 2) -> np.ndarray:
+def category_slopes(estimator: Estimator, count: int = 20_000, power: int = 2) -> np.ndarray:
     @ppl.expectation
     def objective(logits: Any) -> Any:
         return (families.one_hot_categorical(logits=logits).using(estimator) @ "b" @ VALUES) ** power
@@ -146,7 +146,7 @@ def test_gumbel_rao_keeps_the_mean_of_straight_through_gumbel_and_lowers_its_var
     for _ in range(300):
         rows = generator.integers(len(through), size=len(through))
         ratios.append(averaged[rows].var(axis=0).sum() / through[rows].var(axis=0).sum())
-    low, high = np.quantile(ratios, [0.0005, 0.9995])
+    low, high = np.quantile(ratios, [0.005, 0.995])
     print(f"Gumbel-Rao / straight-through Gumbel: {low:.3f} to {high:.3f}")
     assert high < 0.9
 
