@@ -28,6 +28,7 @@ from jax.scipy.special import gammaln
 from numpyro.distributions import discrete
 
 from ppl.distributions.flip import Flip
+from ppl.distributions.one_hot import OneHotCategorical
 from ppl.noise import CATEGORICAL, GEOMETRIC, LOG_GAMMA, Noise
 
 
@@ -136,6 +137,14 @@ def _categorical(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
     change = jnp.broadcast_to(change, (*value.shape, others + 1))
     weight = others * jnp.take_along_axis(change, other[..., None], axis=-1)[..., 0]
     return _collect(value, [(other, weight)], exact=True)
+
+
+@_decomposes(OneHotCategorical)
+def _one_hot_categorical(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """As a categorical index."""
+    weak = _categorical(distribution, jnp.argmax(value, axis=-1), noise)
+    phantoms = jax.nn.one_hot(weak.phantoms, value.shape[-1], dtype=value.dtype)
+    return weak._replace(phantoms=phantoms)
 
 
 @_decomposes(dist.Normal)
