@@ -28,6 +28,7 @@ from jax.scipy.special import gammaln
 from numpyro.distributions import discrete
 
 from ppl.distributions.flip import Flip
+from ppl.distributions.registry import inherited
 from ppl.noise import CATEGORICAL, GEOMETRIC, LOG_GAMMA, Noise
 
 
@@ -62,10 +63,7 @@ def _decomposes(*classes: type) -> Callable[[Rule], Rule]:
 
 def _find(distribution: Any) -> Rule | None:
     """The rule of the nearest ancestor with one, if the instance has that ancestor's density."""
-    for cls in type(distribution).__mro__:
-        if cls in _RULES:
-            return _RULES[cls] if type(distribution).log_prob is cls.log_prob else None
-    return None
+    return inherited(_RULES, distribution, "log_prob")
 
 
 def has_weak_derivative(distribution: Any) -> bool:
