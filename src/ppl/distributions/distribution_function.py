@@ -28,6 +28,7 @@ from jax.scipy.special import betainc, gammainc, gammaincc, gammaln, log_ndtr, l
 
 from ppl.distributions import beta_path, gamma_path, von_mises
 from ppl.distributions.density import at_least_float32, log_density
+from ppl.distributions.growth import growth
 from ppl.distributions.implicit_derivative import standardized
 from ppl.distributions.registry import inherited
 
@@ -99,6 +100,27 @@ def distribution_function(distribution: Any, value: Any) -> jax.Array:
         -0.1733
     """
     return jnp.exp(log_tails(distribution, value)[0])
+
+
+@jax.custom_jvp
+def quantile(distribution: Any, probability: Any) -> jax.Array:
+    """The value at which F is `probability`, differentiable in it and in every float parameter.
+
+    NumPyro says where it is, whether or not JAX can differentiate that.
+
+    Raises:
+        UnsupportedProgram: a second derivative is taken of one that is known implicitly.
+    """
+    return jnp.asarray(distribution.icdf(probability))
+
+
+@quantile.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    distribution, probability = primals
+    value = quantile(distribution, probability)  # it moves too, for derivatives of the derivative
+    _, moved = jax.jvp(lambda d: standardize(d, value), (distribution,), (tangents[0],))
+    slope = jax.jvp(lambda x: standardize(distribution, x), (value,), (jnp.ones_like(value),))[1]
+    return value, tangents[1] / jnp.exp(log_density(distribution, value)) - moved / slope
 
 
 @jax.custom_jvp
@@ -228,18 +250,10 @@ def _kumaraswamy(d: Any, x: Any) -> Any:
     return d.concentration0 * _log1mexp(d.concentration1 * jnp.log(x))
 
 
-def _log_or_linear(exponent: Any, log_ratio: Any) -> Any:
-    """(exp(exponent log_ratio) - 1) / exponent, and `log_ratio` where the exponent is zero."""
-    flat = jnp.abs(exponent) < 1e-4
-    safe = jnp.where(flat, 1.0, exponent)
-    series = log_ratio * (1 + exponent * log_ratio / 2 * (1 + exponent * log_ratio / 3))
-    return jnp.where(flat, series, jnp.expm1(safe * log_ratio) / safe)
-
-
 def _power_law(d: Any, x: Any) -> Any:
     log_low, exponent = jnp.log(d.low), 1 + d.alpha
-    whole = _log_or_linear(exponent, jnp.log(d.high) - log_low)
-    return _log_or_linear(exponent, jnp.log(x) - log_low) / whole
+    whole = growth(exponent, jnp.log(d.high) - log_low)
+    return growth(exponent, jnp.log(x) - log_low) / whole
 
 
 def _uniform(d: Any, x: Any) -> Any:
