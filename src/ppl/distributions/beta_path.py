@@ -1,7 +1,7 @@
 """How a beta draw moves with its concentrations at a fixed value of its distribution function.
 
-JAX's incomplete beta function has no derivative in its concentrations. Here it is, relative to the density, from
-a series where the draw is small and from an integral elsewhere.
+JAX's incomplete beta function has no derivative in its concentrations. Here it is, relative to the density,
+from a series where the draw is small and from an integral elsewhere.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def _by_series(s: Any, a: Any, b: Any) -> Any:
     Differentiated term by term, divided by q(s) = x^a (1 - x)^b / B(a, b).
     """
     x, log_x = jax.nn.sigmoid(s), -jax.nn.softplus(-s)
-    base = log_x - digamma(a + 1) + digamma(a + b)  # log x - psi(a) + psi(a + b) - 1 / a, without a difference
+    base = (
+        log_x - digamma(a + 1) + digamma(a + b)
+    )  # log x - psi(a) + psi(a + b) - 1 / a, without a difference
     total, power = base / a, jnp.ones_like(x)
     for n in range(1, _TERMS):
         power = power * x * (n - b) / n
@@ -49,9 +51,10 @@ def _by_series(s: Any, a: Any, b: Any) -> Any:
 def _by_integral(s: Any, a: Any, b: Any) -> Any:
     """From dF/da = int_{-inf}^s (log x(t) - m) q(t) dt, with x = sigmoid and m = psi(a) - psi(a + b).
 
-    The integrand changes sign where log x = m, and over the whole line the integral is zero. So it is taken to the
-    left of s below that point and to the right of s above it, and nothing cancels. On either side log q is concave,
-    falls at s by 1 within `width`, and at last with the slope `rate`; the nodes are geometric in between.
+    The integrand changes sign where log x = m, and over the whole line the integral is zero. So it is taken
+    to the left of s below that point and to the right of s above it, and nothing cancels. On either side log
+    q is concave, falls at s by 1 within `width`, and at last with the slope `rate`; the nodes are geometric
+    in between.
     """
     mean, log_x = -_digamma_difference(a, b), -jax.nn.softplus(-s)
     left = log_x < mean

@@ -1,14 +1,15 @@
 """Distribution functions of univariate families, with derivatives in the value and in every parameter.
 
-NumPyro's own lose their digits in the tails, and those of the beta, Student and von Mises families have no derivative in
-their parameters. Here a family is a rule of two small functions:
+NumPyro's own lose their digits in the tails, and those of the beta, Student and von Mises families have no
+derivative in their parameters. Here a family is a rule of two small functions:
 
-- a *standardization* S(x; theta), monotone in x, whose law is free of theta. A draw that moves with the parameters at
-  a fixed value of its distribution function F keeps S, and F is a function of S, so that
+- a *standardization* S(x; theta), monotone in x, whose law is free of theta. A draw that moves with the
+  parameters at a fixed value of its distribution function F keeps S, and F is a function of S, so that
 
       dx = -(dS / dtheta) / (dS / dx) dtheta,      dF(x) = p(x) (dS / dtheta) / (dS / dx) dtheta;
 
-- the *tails* log F and log(1 - F), each accurate where it is small. Only their values: derivatives come from S.
+- the *tails* log F and log(1 - F), each accurate where it is small. Only their values: derivatives come from
+  S.
 
 Adding a family is one rule.
 
@@ -80,7 +81,7 @@ def standardize(distribution: Any, value: Any) -> jax.Array:
 
 
 def log_tails(distribution: Any, value: Any) -> tuple[jax.Array, jax.Array]:
-    """log F(value) and log(1 - F(value)), differentiable, of the shape of the value and the batch together.
+    """Log F(value) and log(1 - F(value)), differentiable, of the shape of the value and the batch together.
 
     Example:
         >>> low, high = log_tails(dist.Normal(0.0, 1.0), 10.0)
@@ -132,7 +133,7 @@ def _tails(distribution: Any, value: Any) -> Tails:
 
 @_tails.defjvp
 def _(primals: Any, tangents: Any) -> Any:
-    """d log F = p / F times what S moves by, in units of the value."""
+    """D log F = p / F times what S moves by, in units of the value."""
     low, high = _tails(*primals)
     _, moved = jax.jvp(standardize, primals, tangents)
     distribution, value = primals
@@ -187,14 +188,16 @@ _location_scale(
 _location_scale(dist.Gumbel, lambda z: (-jnp.exp(-z), _log1mexp(-jnp.exp(-z))))
 _location_scale(dist.Logistic, lambda z: (log_sigmoid(z), log_sigmoid(-z)))
 _location_scale(dist.SoftLaplace, _secant)
-_location_scale(
-    dist.Levy, lambda z: (jnp.log(2.0) + log_ndtr(-1 / jnp.sqrt(z)), _log_erf(1 / jnp.sqrt(2 * z)))
-)
-_scale(dist.HalfNormal, lambda z: (_log_erf(z / jnp.sqrt(2.0)), jnp.log(2.0) + log_ndtr(-z)))
+_location_scale(dist.Levy, lambda z: (_log_twice_ndtr(-1 / jnp.sqrt(z)), _log_erf(1 / jnp.sqrt(2 * z))))
+_scale(dist.HalfNormal, lambda z: (_log_erf(z / jnp.sqrt(2.0)), _log_twice_ndtr(-z)))
 _scale(
     dist.HalfCauchy,
     lambda z: (jnp.log(2 / jnp.pi * jnp.arctan2(z, 1.0)), jnp.log(2 / jnp.pi * jnp.arctan2(1.0, z))),
 )
+
+
+def _log_twice_ndtr(z: Any) -> Any:
+    return jnp.log(2.0) + jnp.asarray(log_ndtr(z))
 
 
 def _log_erf(x: Any) -> Any:
@@ -210,7 +213,7 @@ def _asymmetric_laplace(distribution: Any, x: Any) -> Tails:
 
 
 def _nearer_tail(tails: Callable[[Any, Any], Tails]) -> Callable[[Any, Any], Any]:
-    """log F, or -log(1 - F), whichever is the smaller tail: a standardization where the tails are differentiable."""
+    """Log F, or -log(1 - F), whichever is the smaller tail: where both are differentiable."""
 
     def standard(distribution: Any, x: Any) -> Any:
         low, high = tails(distribution, x)
@@ -404,7 +407,7 @@ def _mixed_tails(distribution: Any, x: Any) -> Tails:
 
 
 def mixing_weights(mixture: Any) -> jax.Array:
-    """The probabilities of a mixture's components, which sum to one also where those that were given do not."""
+    """The probabilities of a mixture's components; they sum to one even if those given do not."""
     probs = at_least_float32(jnp.asarray(mixture.mixing_distribution.probs))
     return probs / jnp.sum(probs, axis=-1, keepdims=True)
 

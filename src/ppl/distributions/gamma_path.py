@@ -1,4 +1,4 @@
-"""How a gamma draw moves with its concentration: implicitly, or as a function of noise that is nearly free of it.
+"""How a gamma draw moves with its concentration: implicitly, or as a function of other noise.
 
 `log_x` is the logarithm of a standard gamma draw throughout; small draws have no other representation.
 """
@@ -19,8 +19,8 @@ LogGammas = Callable[[Any, tuple[int, ...]], jax.Array]
 """`(concentration, shape) -> log_x`: logarithms of standard gamma draws, in at least float32."""
 
 Transformation = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-"""`(log_x, concentration) -> (log_x, score)` of a draw that is given without a derivative: the same number as a
-differentiable function h(eps; concentration) of noise eps, and the log density of eps but for a constant."""
+"""`(log_x, concentration) -> (log_x, score)`: a draw without a derivative as a differentiable function
+h(eps; concentration) of noise eps, the same number, and the log density of eps but for a constant."""
 
 
 def velocity(log_x: Any, concentration: Any) -> tuple[Any]:
@@ -47,8 +47,8 @@ def _log_density(log_x: Any, concentration: Any) -> Any:
 def by_moments(log_x: Any, concentration: Any) -> tuple[Any, Any]:
     """The standardized logarithm as noise: eps = (log x - psi(a)) / sqrt(psi'(a)), any real number.
 
-    Mean and variance of eps do not depend on the concentration a, though its law does. In value log h(eps; a) is
-    log x; it is written as log x and what moves it, so that nothing is lost to rounding.
+    Mean and variance of eps do not depend on the concentration a, though its law does. In value log h(eps; a)
+    is log x; it is written as log x and what moves it, so that nothing is lost to rounding.
 
     Reference: Ruiz, Titsias, Blei, "The generalized reparameterization gradient", 2016, section 3.
     """
@@ -61,11 +61,11 @@ def by_moments(log_x: Any, concentration: Any) -> tuple[Any, Any]:
 def by_rejection(log_x: Any, concentration: Any) -> tuple[Any, Any]:
     """The normal proposal of Marsaglia and Tsang's sampler as noise, once it is accepted.
 
-    h(eps; a) = c (1 + eps / k)^3 with c = a - 1/3 and k = sqrt(9 c). The law of the accepted eps is close to the
-    standard normal, whatever a is, and the closer the greater a.
+    h(eps; a) = c (1 + eps / k)^3 with c = a - 1/3 and k = sqrt(9 c). The law of the accepted eps is close to
+    the standard normal, whatever a is, and the closer the greater a.
 
-    It ends at -k, where its density vanishes like (1 + eps / k)^(3 a - 1): a derivative of order n is right where
-    a > n / 3, and of finite variance where a > 2 n / 3.
+    It ends at -k, where its density vanishes like (1 + eps / k)^(3 a - 1): a derivative of order n is right
+    where a > n / 3, and of finite variance where a > 2 n / 3.
 
     References:
         Marsaglia, Tsang, "A simple method for generating gamma variables", 2000.

@@ -18,13 +18,13 @@ from ppl.distributions.registry import Shape, draws, float_dtype, inherited, wor
 from ppl.noise import LOG_GAMMA, Noise
 
 GammaRule = Callable[[Any, LogGammas, Noise, Shape], jax.Array]
-"""`(distribution, log_gammas, noise, shape) -> value`: a draw as an elementary function of gamma draws and noise."""
+"""`(distribution, log_gammas, noise, shape) -> value`: a draw as a function of gamma draws and noise."""
 
 _GAMMA_RULES: dict[type, GammaRule] = {}
 
 
 def draw_log_gamma(noise: Noise, concentration: Any, shape: Shape) -> tuple[jax.Array, jax.Array]:
-    """Logarithms of standard gamma draws without a derivative, and the concentration in their shape and dtype."""
+    """Logarithms of standard gamma draws, without a derivative, and the concentration in their shape."""
     dtype = working_dtype(float_dtype(concentration))
     concentration = jnp.broadcast_to(jnp.asarray(concentration, dtype), shape)
     return noise.draw(LOG_GAMMA, shape, dtype, concentration), concentration
@@ -180,8 +180,8 @@ def inverse_wishart_cholesky(
 def lkj_cholesky(distribution: Any, log_gammas: LogGammas, noise: Noise, shape: Shape) -> jax.Array:
     """The Cholesky factor of a correlation matrix: by rows (onion) or by partial correlations (C-vine).
 
-    Reference: Lewandowski, Kurowicka, Joe, "Generating random correlation matrices based on vines and extended
-    onion method", 2009.
+    Reference: Lewandowski, Kurowicka, Joe, "Generating random correlation matrices based on vines and
+    extended onion method", 2009.
     """
     inner = distribution._beta
     lead = shape[:-2]

@@ -49,8 +49,9 @@ def standardized(family: str, velocity: Velocity) -> Callable[..., Any]:
     """The opposite of `attach`: a function `(value, *parameters) -> value` that stands still along a path.
 
     Its derivative is `dvalue - velocity(value, *parameters) dparameters`, which is zero where the value moves
-    with the parameters at a fixed value of the distribution function. So it takes the place of a standardization of
-    the draw (the function S of Figurnov, Mohamed, Mnih, equation 4) where none is elementary.
+    with the parameters at a fixed value of the distribution function. So it takes the place of a
+    standardization of the draw (the function S of Figurnov, Mohamed, Mnih, equation 4) where none is
+    elementary.
 
     Raises:
         UnsupportedProgram: the derivative of the derivative is asked for.

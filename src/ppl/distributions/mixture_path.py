@@ -1,15 +1,15 @@
 """How a draw of a mixture moves with its weights and components.
 
 Choosing a component is a jump, so a mixture's own sampler has no derivative. Its *distributional transform*
-(Rosenblatt's) has: with F_d the distribution function of entry d given the entries before it, u_d = F_d(x_d | x_<d) are
-independent uniform numbers, whatever the parameters are, and a draw that keeps them moves by
+(Rosenblatt's) has: with F_d the distribution function of entry d given the entries before it, u_d = F_d(x_d |
+x_<d) are independent uniform numbers, whatever the parameters are, and a draw that keeps them moves by
 
     dx_d = -dF_d / p_d = sum_k r_k v_k - sum_k dw_k F_k(x_d) / p_d(x_d).
 
-Here w_k is the weight of component k given x_<d, r_k = w_k p_k(x_d) / p_d(x_d) its responsibility, which is its weight
-for the next entry, and v_k how x_d would move if component k were all there is. All is relative to densities, in
-logarithms; since the dw_k sum to zero, F_k - 1 takes the place of F_k in the upper tail. Derivatives of any order
-exist where those of the components do.
+Here w_k is the weight of component k given x_<d, r_k = w_k p_k(x_d) / p_d(x_d) its responsibility, which is
+its weight for the next entry, and v_k how x_d would move if component k were all there is. All is relative to
+densities, in logarithms; since the dw_k sum to zero, F_k - 1 takes the place of F_k in the upper tail.
+Derivatives of any order exist where those of the components do.
 
 References:
     Graves, "Stochastic backpropagation through mixture density distributions", 2016.
@@ -82,8 +82,8 @@ class _Entry(NamedTuple):
         gained: its derivative along the parameters.
         pull: its derivative in the entry itself.
         tails: log F and log(1 - F).
-        inverse: of normal vectors, the inverse Cholesky factors, `(D, *batch, K, D)`; S of an entry depends on the
-            entries before it through them.
+        inverse: of normal vectors, the inverse Cholesky factors, `(D, *batch, K, D)`; S of an entry depends
+            on the entries before it through them.
     """
 
     standard: Any
@@ -112,6 +112,7 @@ def _move(mixture: Any, step: Any, x: Any) -> Any:
     if dimension == 1:
         _, _, moved = _next(start, jnp.asarray(0), jax.tree.map(lambda array: array[0], table))
     else:
+
         def one(state: Any, row: Any) -> Any:
             return _next(state, *row), None
 

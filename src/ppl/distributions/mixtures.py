@@ -26,9 +26,9 @@ from ppl.noise import Noise
 def _has_path(mixture: Any) -> bool:
     """Whether the distributional transform of the mixture is differentiable in every float parameter.
 
-    The components are normal vectors, or each entry of an event is independent within its component and has a known
-    distribution function. And they share one support, without parameters: where there is a gap between supports,
-    probability jumps across it, which no motion of draws can follow.
+    The components are normal vectors, or each entry of an event is independent within its component and has a
+    known distribution function. And they share one support, without parameters: where there is a gap between
+    supports, probability jumps across it, which no motion of draws can follow.
     """
     parts = components(mixture)
     supports = {type(base_constraint(support_of(part))) for part in parts}

@@ -29,7 +29,7 @@ def by_quantile(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Arr
 
 @draws(dist.LeftTruncatedGamma, dist.RightTruncatedGamma, dist.TwoSidedTruncatedGamma, reparameterized=True)
 def by_implicit_quantile(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
-    """NumPyro's quantile function at u, whose derivative in the parameters is that of the distribution function."""
+    """NumPyro's quantile function at u, differentiated by way of the distribution function."""
     u, dtype = _uniform(distribution, noise, sample_shape)
     return quantile(distribution, u).astype(dtype)
 
@@ -45,7 +45,9 @@ def _is_elementary(truncated: Any) -> bool:
     dist.LeftTruncatedDistribution,
     dist.RightTruncatedDistribution,
     dist.TwoSidedTruncatedDistribution,
-    reparameterized=lambda distribution: _is_elementary(distribution) or has_distribution_function(distribution),
+    reparameterized=lambda distribution: (
+        _is_elementary(distribution) or has_distribution_function(distribution)
+    ),
 )
 def truncated(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
     """The quantile of what is left of the base."""

@@ -109,7 +109,7 @@ def velocity(x: Any, loc: Any, k: Any) -> tuple[Any, Any]:
 
 
 def log_tails(x: Any, loc: Any, k: Any) -> tuple[Any, Any]:
-    """log F and log(1 - F) on the interval [-pi, pi]."""
+    """Log F and log(1 - F) on the interval [-pi, pi]."""
     z, c = wrap(x - loc), wrap(jnp.pi - loc)
     low, high = jnp.minimum(c, z), jnp.maximum(c, z)
     # The mass between the two angles and the rest, on the circle cut at loc + pi.

@@ -186,7 +186,7 @@ def _gamma(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
 
 
 def _shortened(noise: Noise, concentration: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """log s and log(1 - s) of s ~ Beta(a, 1/2), and the weight of a gamma draw of concentration a times s."""
+    """Log s and log(1 - s) of s ~ Beta(a, 1/2), and the weight of a gamma draw of concentration a times s."""
     a = stop_gradient(jnp.broadcast_to(concentration, shape))
     log_kept = noise.draw(LOG_GAMMA, shape, a.dtype, a)
     half = 0.5 * noise.normal(shape, a.dtype) ** 2  # Gamma(1/2)
@@ -201,8 +201,9 @@ def _shortened(noise: Noise, concentration: Any, shape: tuple[int, ...]) -> tupl
 def _beta(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
     """In either concentration, the draw with its odds times, or over, a beta variable.
 
-    The odds of a beta draw are the ratio of two gamma draws, and the derivative in the concentration of a gamma draw
-    shortens it: in that of the first, x / (1 - x) becomes s x / (1 - x), whatever the two draws were.
+    The odds of a beta draw are the ratio of two gamma draws, and the derivative in the concentration of a
+    gamma draw shortens it: in that of the first, x / (1 - x) becomes s x / (1 - x), whatever the two draws
+    were.
     """
     parts = (distribution.concentration1, distribution.concentration0)
     a, b = (jnp.asarray(p, _wide(value)) for p in parts)
@@ -218,7 +219,7 @@ def _beta(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
 
 @_decomposes(dist.Dirichlet)
 def _dirichlet(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
-    """In each concentration, the draw with that entry shortened, as for a gamma draw, and scaled to sum to one."""
+    """In each concentration, the draw with that entry shortened as a gamma draw is, scaled to sum to one."""
     concentration = jnp.asarray(distribution.concentration, _wide(value))
     x, limits = value.astype(concentration.dtype), jnp.finfo(value.dtype)
     log_kept, log_lost, weights = _shortened(noise, concentration, value.shape)
@@ -231,15 +232,15 @@ def _dirichlet(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
 
 @_decomposes(dist.Weibull)
 def _weibull(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
-    """In the scale, as the exponential e = (x / scale)^c; in the concentration, e is replaced by a longer-tailed one.
+    """In the scale, as the exponential e = (x / scale)^c; in the concentration, by a wider law of e.
 
     With w = log e, of density h(w) = exp(w - exp(w)), x = scale exp(w / c), and
 
         d/dc E f(x) = -1/c int (d/dw f) w h(w) dw = 1/c int f (w h)' dw.
 
-    As a density of e, (w h)' is exp(-e) - q(e), where q(e) = (e - 1) log(e) exp(-e) is not negative and integrates
-    to one. So d/dc E f(x) = (E f(x) - E f(x')) / c with x' made of e' ~ q. The distribution function of q is
-    1 - exp(-e) (1 + e log e), and e' is taken at the quantile of e.
+    As a density of e, (w h)' is exp(-e) - q(e), where q(e) = (e - 1) log(e) exp(-e) is not negative and
+    integrates to one. So d/dc E f(x) = (E f(x) - E f(x')) / c with x' made of e' ~ q. The distribution
+    function of q is 1 - exp(-e) (1 + e log e), and e' is taken at the quantile of e.
     """
     scale, c = (jnp.asarray(p, _wide(value)) for p in (distribution.scale, distribution.concentration))
     e = (value / stop_gradient(scale)) ** stop_gradient(c)
@@ -250,7 +251,7 @@ def _weibull(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
 
 
 def _log_spread(e: Any) -> Any:
-    """log e' with exp(-e') (1 + e' log e') = exp(-e), by bisection of e' - log(1 + e' log e') = e."""
+    """Log e' with exp(-e') (1 + e' log e') = exp(-e), by bisection of e' - log(1 + e' log e') = e."""
     log_e = jnp.log(e)
     ends = log_e - jnp.log(2 + jnp.abs(log_e)) - 1, jnp.log(2 * e + 3)
 

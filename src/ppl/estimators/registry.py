@@ -6,13 +6,24 @@ from typing import Any
 
 from ppl.distributions.density import support_values
 from ppl.errors import EstimatorNotAdmitted
+from ppl.estimators.boundary_corrected import BoundaryCorrected
 from ppl.estimators.enumerate import Enumerate
+from ppl.estimators.generalized_reparam import GeneralizedReparam
 from ppl.estimators.measure_valued import MeasureValued
 from ppl.estimators.protocol import Estimator
 from ppl.estimators.reinforce import Reinforce
+from ppl.estimators.rejection_reparam import RejectionReparam
 from ppl.estimators.reparam import Reparam
 
-ESTIMATORS: tuple[Estimator, ...] = (Reparam(), Enumerate(), MeasureValued(), Reinforce())
+ESTIMATORS: tuple[Estimator, ...] = (
+    Reparam(),
+    GeneralizedReparam(),
+    RejectionReparam(),
+    BoundaryCorrected(at=(0.0,)),
+    Enumerate(),
+    MeasureValued(),
+    Reinforce(),
+)
 """One of every estimator, in the order in which messages list them. A new one is a file and an entry here."""
 
 FEW = 16
