@@ -79,9 +79,9 @@ class BoundaryCorrected(Estimator):
         """The draw, which moves, and its neighbors of each constant; outside the support there are none."""
         if order > 1:
             raise UnsupportedProgram(
-                f"BoundaryCorrected, of a {type(distribution).__name__} here, is right for a first derivative "
-                "only. Take it by `grad`, `value_and_grad` or `jvp`; for `surrogate` and higher derivatives use "
-                "ppl.estimators.Reinforce(), which is right to every order."
+                f"BoundaryCorrected, chosen for {type(distribution).__name__}, is right for a first "
+                "derivative only. Take it by `grad`, `value_and_grad` or `jvp`; for `surrogate` and higher "
+                "derivatives use ppl.estimators.Reinforce(), which is right to every order."
             )
         value = draw(distribution, noise)
         drawn = jax.lax.stop_gradient(value)

@@ -60,7 +60,7 @@ POSITIVE = words(
     "add mul div integer_pow square sqrt rsqrt cbrt pow reduce_sum reduce_prod cumsum cumprod max min"
 )
 # Entries of the first operand, in another arrangement; in `SHUFFLES` perhaps with the same shape.
-SHUFFLES = words("transpose rev gather dynamic_slice slice reduce_max reduce_min")
+SHUFFLES = words("transpose rev gather dynamic_slice slice split unstack reduce_max reduce_min")
 LAYOUT = SHUFFLES | words(
     "reshape broadcast_in_dim squeeze expand_dims copy copy_p convert_element_type device_put stop_gradient "
     "name optimization_barrier sharding_constraint log_density_of"
@@ -212,7 +212,8 @@ def plain(equation: Any, values: list[Value], context: Context) -> list[Value]:
         jump = None  # away from the branch cut
     if jump is None:
         whole = replace(whole, drawn=_within_check(equation, values))
-        return [facts(equation, values, whole)] if len(outputs) == 1 else [whole for _ in outputs]
+        known = len(outputs) == 1 or name in SHUFFLES
+        return [facts(equation, values, whole) if known else whole for _ in outputs]
     if steps and (is_constant_test(equation, values) or _within_check(equation, values) or not whole.crosses):
         return [atom(values)]
     if is_accounted(equation, values):
