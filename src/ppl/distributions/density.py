@@ -47,10 +47,12 @@ def log_density(distribution: Any, value: Any) -> jax.Array:
         >>> log_density(dist.Exponential(2.0), -1.0).item()
         -inf
     """
-    return _log_density(_at_least_float32(distribution), _at_least_float32(jnp.asarray(value)))
+    return _log_density(at_least_float32(distribution), at_least_float32(jnp.asarray(value)))
 
 
-def _at_least_float32(tree: Any) -> Any:
+def at_least_float32(tree: Any) -> Any:
+    """The same with arrays of narrow floats converted to float32."""
+
     def convert(leaf: Any) -> Any:
         dtype = jnp.result_type(leaf)
         narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
@@ -184,7 +186,7 @@ def mass(distribution: Any, value: Any) -> jax.Array:
 
     Unlike the exponential of the log density it has its derivative at probability zero too.
     """
-    return _mass(_at_least_float32(distribution), value)
+    return _mass(at_least_float32(distribution), value)
 
 
 @singledispatch

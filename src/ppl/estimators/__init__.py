@@ -10,8 +10,10 @@ as it is*, and the check for jumps looks at all of it.
 
 from ppl.estimators import baselines as baselines
 from ppl.estimators.arm import ARM as ARM
+from ppl.estimators.boundary_corrected import BoundaryCorrected as BoundaryCorrected
 from ppl.estimators.disarm import DisARM as DisARM
 from ppl.estimators.enumerate import Enumerate as Enumerate
+from ppl.estimators.generalized_reparam import GeneralizedReparam as GeneralizedReparam
 from ppl.estimators.gumbel_rao import GumbelRao as GumbelRao
 from ppl.estimators.gumbel_softmax import GumbelSoftmax as GumbelSoftmax
 from ppl.estimators.leave_one_out import LeaveOneOut as LeaveOneOut
@@ -21,6 +23,7 @@ from ppl.estimators.protocol import Estimator as Estimator
 from ppl.estimators.protocol import magic_box as magic_box
 from ppl.estimators.rebar import Rebar as Rebar
 from ppl.estimators.reinforce import Reinforce as Reinforce
+from ppl.estimators.rejection_reparam import RejectionReparam as RejectionReparam
 from ppl.estimators.relax import Relax as Relax
 from ppl.estimators.reparam import Reparam as Reparam
 from ppl.estimators.stochastic_triple import StochasticTriple as StochasticTriple

@@ -80,6 +80,7 @@ class Estimator(ABC):
         score_beyond_first: whether `contribute` of order 2 returns a score and no phantoms, because
             weights and phantoms are right for a first derivative only.
         excess_beyond_first: whether `contribute` of order 2, and only that, may return an excess.
+        corrects: constants at which the value may cross a comparison, because phantoms account for the jump.
     """
 
     pathwise: ClassVar[bool] = False
@@ -94,6 +95,11 @@ class Estimator(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.usage = cls.__dict__.get("usage", f"{cls.__name__}()")
+
+    @property
+    def corrects(self) -> tuple[float, ...]:
+        """The constants that a pathwise value may be compared with."""
+        return ()
 
     @abstractmethod
     def admits(self, distribution: Any) -> bool:

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from ppl.distributions.density import support_values
 from ppl.errors import EstimatorNotAdmitted
 from ppl.estimators.arm import ARM
+from ppl.estimators.boundary_corrected import BoundaryCorrected
 from ppl.estimators.disarm import DisARM
 from ppl.estimators.enumerate import Enumerate
+from ppl.estimators.generalized_reparam import GeneralizedReparam
 from ppl.estimators.gumbel_rao import GumbelRao
 from ppl.estimators.gumbel_softmax import GumbelSoftmax
 from ppl.estimators.leave_one_out import LeaveOneOut
@@ -18,6 +20,7 @@ from ppl.estimators.measure_valued import MeasureValued
 from ppl.estimators.protocol import Estimator
 from ppl.estimators.rebar import Rebar
 from ppl.estimators.reinforce import Reinforce
+from ppl.estimators.rejection_reparam import RejectionReparam
 from ppl.estimators.relax import Relax
 from ppl.estimators.reparam import Reparam
 from ppl.estimators.stochastic_triple import StochasticTriple
@@ -26,6 +29,9 @@ from ppl.estimators.unordered_set import UnorderedSet
 
 ESTIMATORS: tuple[Estimator, ...] = (
     Reparam(),
+    GeneralizedReparam(),
+    RejectionReparam(),
+    BoundaryCorrected(at=(0.0,)),
     Enumerate(),
     MeasureValued(),
     StochasticTriple(),

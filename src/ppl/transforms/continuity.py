@@ -32,6 +32,10 @@ Comparisons inside library code known to be continuous, or inside `continuous`, 
 (`ppl.transforms.vouched`), nor do tests with the same answer for almost every draw: `isnan`,
 `isfinite`, and comparisons with an end of the support that a value was drawn from.
 
+**Declared constants.** Where an estimator runs the program on both sides of a constant, a comparison
+with it of the choice's own value, entries rearranged at most, makes no jump: whatever follows jumps
+only where an instance of the choice equals the constant. Loops forget whose value they carry.
+
 **Log densities with an edge** (uniform, exponential, ...) are continuous in what an expectation can
 see until they are exponentiated; :math:`\exp(-\infty) = 0` is a jump of finite height. Minus infinity
 selected by a predicate that crosses is therefore remembered, and becomes a jump in whatever may turn
@@ -46,9 +50,9 @@ constant of the program, not noise. `x == c` counts as a jump although a continu
 `c`, because `relu(x) == 0` is one. Everything that moves in one array counts as moving.
 
 The condition is Theorem 1 of Lee, Yu, Yang, *Reparameterization Gradient for Non-differentiable
-Models* (2018), without its boundary term; discrete and score-function choices are as in Lew, Huot,
-Staton, Mansinghka, *ADEV: Sound Automatic Differentiation of Expected Values of Probabilistic
-Programs* (2023), which keeps the two apart by types.
+Models* (2018), without its boundary term but at declared constants; discrete and score-function choices are
+as in Lew, Huot, Staton, Mansinghka, *ADEV: Sound Automatic Differentiation of Expected Values of
+Probabilistic Programs* (2023), which keeps the two apart by types.
 """
 
 from __future__ import annotations
@@ -112,10 +116,17 @@ def check_continuity(
 def _message(jump: Jump) -> str:
     sites = sorted({site.where for site in jump.sites})
     choices = ("the choice " if len(sites) == 1 else "the choices ") + ", ".join(sites)
+    declared = ""
+    if jump.constant is not None:
+        declared = (
+            f" declare the constant, `.using(ppl.estimators.BoundaryCorrected(at=({jump.constant:.9g},)))`, "
+            "which accounts for the jump where the value itself is compared with it;"
+        )
     return (
         f"a value that moves with the parameters, and depends on {choices}, reaches a jump: {jump.what} at "
         f"{jump.line}. As the parameters move, the value crosses the jump; the pathwise derivative "
-        "of almost every draw does not see it, so the gradient would be biased. Ways out: give the choice a "
+        "of almost every draw does not see it, so the gradient would be biased. Ways out:"
+        f"{declared} give the choice a "
         "gradient estimator that does not differentiate through its value and keep the parameters out of the "
         "jump, `.using(ppl.estimators.Reinforce())` or `MeasureValued()`; make the jump smooth; or, if the "
         "function that compares is continuous in fact, wrap it in `ppl.continuous(function)`."
@@ -217,7 +228,7 @@ def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
     moves = estimator.pathwise and parameters.moves
     return replace(
         whole, moves=moves, tangent=moves and parameters.tangent, noise=whole.noise | {site},
-        bounds=(lower, upper), drawn=drawn,
+        bounds=(lower, upper), drawn=drawn, own=tuple(np.asarray(c, site.dtype) for c in estimator.corrects),
     )  # fmt: skip
 
 
