@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from ppl.errors import UnsupportedProgram
+from ppl.refusal import undifferentiated
 
 Velocity = Callable[..., tuple[Any, ...]]
 
@@ -47,17 +47,9 @@ def attach(family: str, velocity: Velocity) -> Callable[..., Any]:
 
 def _differentiated_once(family: str) -> Callable[[Any], Any]:
     """The identity, which refuses to be differentiated."""
-
-    @jax.custom_jvp
-    def once(x: Any) -> Any:
-        return x
-
-    @once.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        raise UnsupportedProgram(
-            f"a second derivative was taken through an implicitly reparameterised draw of {family}, for "
-            "which only the first is known. Give the choice a score-function estimator, "
-            "`.using(ppl.estimators.Reinforce())`, which is right to every order."
-        )
-
-    return once
+    why = (
+        f"a second derivative was taken through an implicitly reparameterised draw of {family}, for "
+        "which only the first is known. Give the choice a score-function estimator, "
+        "`.using(ppl.estimators.Reinforce())`, which is right to every order."
+    )
+    return lambda x: undifferentiated(x, why)
