@@ -29,9 +29,16 @@ def _first_operand(name: str, differentiate: Callable[..., Any]) -> Primitive:
     ad.primitive_jvps[primitive] = differentiate
 
     def batch(axis_data: Any, operands: Any, dims: Any, *, why: str) -> Any:
-        # Of the others it only matters whether they move: one number stands for all lanes.
-        others = [x if d is None else jnp.sum(x, d) for x, d in zip(operands[1:], dims[1:], strict=True)]
-        return primitive.bind(operands[0], *others, why=why), dims[0]
+        if dims[0] is None:
+            # Of a witness it only matters whether it moves: one number stands for all lanes.
+            witnesses = [w if d is None else jnp.sum(w, d) for w, d in zip(operands[1:], dims[1:], strict=True)]
+            return primitive.bind(operands[0], *witnesses, why=why), None
+        size = axis_data.size
+        lanes = [
+            jnp.broadcast_to(x, (size, *jnp.shape(x))) if d is None else jnp.moveaxis(x, d, 0)
+            for x, d in zip(operands, dims, strict=True)
+        ]
+        return primitive.bind(*lanes, why=why), 0
 
     batching.fancy_primitive_batchers[primitive] = batch
     return primitive
@@ -74,7 +81,7 @@ def undifferentiated(tree: Any, why: str) -> Any:
 
 
 def unmoved(x: jax.Array, witness: jax.Array, why: str) -> jax.Array:
-    """`x`; a derivative along which `witness`, a number, moves raises `UnsupportedProgram`."""
+    """The number `x`; a derivative along which the number `witness` moves raises `UnsupportedProgram`."""
     return unmoved_p.bind(x, witness, why=why)
 
 
