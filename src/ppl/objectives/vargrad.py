@@ -36,8 +36,8 @@ def vargrad(particles: int) -> Callable[[Measure, Measure], jax.Array]:
 
     Raises:
         ValueError: fewer than two particles.
-        UnsupportedProgram: a second derivative is taken in the guide's parameters; or the first, where one of
-            them moves an end of its support.
+        UnsupportedProgram: a second derivative is taken; or the first, where a parameter of the guide moves an
+            end of its support.
 
     Example:
         >>> import jax, ppl
