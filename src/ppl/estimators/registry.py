@@ -6,13 +6,22 @@ from typing import Any
 
 from ppl.distributions.density import support_values
 from ppl.errors import EstimatorNotAdmitted
+from ppl.estimators.antithetic import Antithetic
 from ppl.estimators.enumerate import Enumerate
 from ppl.estimators.measure_valued import MeasureValued
 from ppl.estimators.protocol import Estimator
+from ppl.estimators.quasi_monte_carlo import QuasiMonteCarlo
 from ppl.estimators.reinforce import Reinforce
 from ppl.estimators.reparam import Reparam
 
-ESTIMATORS: tuple[Estimator, ...] = (Reparam(), Enumerate(), MeasureValued(), Reinforce())
+ESTIMATORS: tuple[Estimator, ...] = (
+    Reparam(),
+    Enumerate(),
+    MeasureValued(),
+    Reinforce(),
+    Antithetic(),
+    QuasiMonteCarlo(),
+)
 """One of every estimator, in the order in which messages list them. A new one is a file and an entry here."""
 
 FEW = 16
