@@ -77,7 +77,9 @@ def test_no_derivative_at_all(where: str) -> None:
 
 def test_lanes_of_the_witness_alone() -> None:
     """The number stays one; whether the witness moves is asked of all lanes."""
-    function = lambda a, f: jax.vmap(lambda w: unmoved(1.0 * a, w, "it moves"), out_axes=None)(f(a) * jnp.ones(3))
+    function = lambda a, f: jax.vmap(lambda w: unmoved(1.0 * a, w, "it moves"), out_axes=None)(
+        f(a) * jnp.ones(3)
+    )
     assert jax.grad(lambda a: function(a, lambda a: 2.0))(2.0) == 1.0
     with pytest.raises(ppl.UnsupportedProgram, match="it moves"):
         jax.grad(lambda a: function(a, lambda a: a))(2.0)
@@ -94,5 +96,5 @@ def test_a_second_derivative_of_an_implicit_draw_in_a_loop(twice: str) -> None:
     objective = ppl.expectation(program)
     surrogate = lambda t: objective.surrogate(jax.random.key(0), t)
     assert np.isfinite(jax.grad(surrogate)(2.0))
-    with pytest.raises(ppl.UnsupportedProgram, match="second derivative .* of gamma"):
+    with pytest.raises(ppl.UnsupportedProgram, match=r"second derivative .* of gamma"):
         TWICE[twice](surrogate)(2.0)

@@ -204,6 +204,6 @@ def _ends(distribution: Any) -> list[Any]:
 def _why(choices: list[str]) -> str:
     return (
         f"a parameter that moves an end of the support of {' or '.join(choices)} is held fixed in a detached "
-        "density, which jumps there at fixed choices: the derivative would be biased. Use the density itself, "
-        "as `ppl.elbo` does, or draw from a fixed support and scale the draw."
+        "density, which jumps there at fixed choices: the derivative would be biased. Use the density "
+        "itself, as `ppl.elbo` does, or draw from a fixed support and scale the draw."
     )

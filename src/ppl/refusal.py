@@ -31,7 +31,9 @@ def _first_operand(name: str, differentiate: Callable[..., Any]) -> Primitive:
     def batch(axis_data: Any, operands: Any, dims: Any, *, why: str) -> Any:
         if dims[0] is None:
             # Of a witness it only matters whether it moves: one number stands for all lanes.
-            witnesses = [w if d is None else jnp.sum(w, d) for w, d in zip(operands[1:], dims[1:], strict=True)]
+            witnesses = [
+                w if d is None else jnp.sum(w, d) for w, d in zip(operands[1:], dims[1:], strict=True)
+            ]
             return primitive.bind(operands[0], *witnesses, why=why), None
         size = axis_data.size
         lanes = [

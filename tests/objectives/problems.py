@@ -1,6 +1,6 @@
 """Targets and guides with their truths: sums over values of the choices, or over a grid of them.
 
-A problem's `law(theta)` is a grid of what a guide may draw: weights that move with the parameters, and the log
+A problem's `grid(theta)` is what a guide may draw: weights that move with the parameters, and the log
 densities of target and guide. Bounds over several particles are sums over all tuples of draws.
 """
 

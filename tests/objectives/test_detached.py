@@ -206,7 +206,7 @@ def test_a_parameter_that_moves_an_end_of_the_support_is_refused() -> None:
     ):
         np.testing.assert_allclose(np.exp(density(2.0)) in (0.5, 0.25), True)
         for slope in (jax.grad(density), jax.jacfwd(density), jax.jit(jax.grad(density))):
-            with pytest.raises(ppl.UnsupportedProgram, match="moves an end of the support of .*uniform"):
+            with pytest.raises(ppl.UnsupportedProgram, match=r"moves an end of the support of .*uniform"):
                 slope(2.0)
 
 
@@ -238,6 +238,8 @@ def test_what_has_no_known_parameters_is_refused() -> None:
 
 
 def test_draws_of_a_held_measure_do_not_move_either() -> None:
-    objective = ppl.expectation(lambda mean: held(chain(mean, -0.3)).using({"y": Reinforce()}).propose().retval)
+    objective = ppl.expectation(
+        lambda mean: held(chain(mean, -0.3)).using({"y": Reinforce()}).propose().retval
+    )
     assert objective.grad(KEY, 0.4) == 0
     assert ppl.expectation(lambda mean: held(ppl.normal(mean, 1.0)).propose().retval).grad(KEY, 0.4) == 0

@@ -47,9 +47,7 @@ def test_sticking_the_landing(case: str, coefficient: float) -> None:
     def program(t: Any) -> Any:
         return ppl.sticking_the_landing(problem.target(t), problem.guide(t).using(how), coefficient)
 
-    check_exactly(
-        program, lambda t: problem.grid(t).elbo(), second=False, draws=_draws(problem, how, 1)
-    )
+    check_exactly(program, lambda t: problem.grid(t).elbo(), second=False, draws=_draws(problem, how, 1))
 
 
 def test_sticking_the_landing_of_a_measure_valued_normal() -> None:

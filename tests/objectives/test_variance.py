@@ -1,7 +1,7 @@
 """What each objective is for: gradients of less variance than those of the plain bound.
 
-Ratios of variances over 4,000 fixed keys, with the ends of a bootstrap interval of level 0.998; they are asserted
-to lie below the number that is stated, so a false alarm needs other random bits and has probability 0.001.
+Ratios of variances over 4,000 fixed keys, with the ends of a bootstrap interval of level 0.998, which are
+asserted to lie below the number that is stated. A false alarm needs other random bits; then 0.001.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def interval(statistic: Any, *samples: np.ndarray) -> tuple[float, float, float]
     """A statistic of independent samples, and the ends of its bootstrap interval."""
     rng = np.random.default_rng(0)
     again = [
-        statistic(*(sample[rng.integers(0, len(sample), len(sample))] for sample in samples)) for _ in range(1000)
+        statistic(*(sample[rng.integers(0, len(sample), len(sample))] for sample in samples))
+        for _ in range(1000)
     ]
     low, high = np.quantile(again, [0.001, 0.999])
     return float(statistic(*samples)), float(low), float(high)
@@ -97,9 +98,11 @@ def _signal_to_noise(sample: np.ndarray) -> float:
     return float(np.abs(sample.mean(axis=0) / sample.std(axis=0))[0])
 
 
-@pytest.mark.parametrize(("name", "bound", "grows"), [("iwelbo", ppl.iwelbo, False), ("dreg", ppl.dreg, True)])
+@pytest.mark.parametrize(
+    ("name", "bound", "grows"), [("iwelbo", ppl.iwelbo, False), ("dreg", ppl.dreg, True)]
+)
 def test_signal_to_noise_as_particles_are_added(name: str, bound: Any, grows: bool) -> None:
-    """Rainforth et al. 2018: that of the guide's gradient falls under iwelbo. Tucker et al. 2019: it need not."""
+    """That of the guide falls under iwelbo (Rainforth et al. 2018); it need not (Tucker et al. 2019)."""
     at = EXACT + jnp.array([0.4, 0.2])
     few, many = (gradients(lambda t: bound(n)(TARGET, guide(t)), at) for n in (2, 128))  # noqa: B023
     change = lambda few, many: _signal_to_noise(many) / _signal_to_noise(few)

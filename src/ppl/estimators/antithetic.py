@@ -15,20 +15,21 @@ from ppl.noise import NORMAL, Law, Noise
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Antithetic(Coupled):
-    """Needs an even `num_samples`; free; no variance from what is linear in the noise, else about as before.
+    """Needs an even `num_samples`; free; no variance from what is odd in the noise, more from what is even.
 
-    Of the runs that `num_samples` averages, the second of each pair has the noise of the first mirrored: `-eps`
-    for a normal number `eps`, `1 - u` for a uniform one. Each run alone has the right law, so nothing changes but
-    the covariance of a pair,
+    Of the runs that `num_samples` averages, the second of each pair has the noise of the first mirrored:
+    `-eps` for a normal number `eps`, `1 - u` for a uniform one. Each run alone has the right law; what
+    changes is the covariance within a pair, whose mean has the variance
 
-        Var[(f(eps) + f(-eps)) / 2] = Var[f(eps)] (1 + corr) / 2,
+        Var[(f(eps) + f(-eps)) / 2] = Var[f_even(eps)],    Var[f] = Var[f_even] + Var[f_odd],
 
-    which is zero for odd functions about the mean, half that of one run for none, and all of it for even ones: then
-    it costs the second run. If the number of runs is odd, the last stands alone; a single one is that of `inner`.
+    against half of `Var[f]` for two independent runs. Nothing remains of a linear result; of an even one
+    remains all, and the second run is wasted. If the number of runs is odd, the last stands alone; a single
+    one is that of `inner`.
 
-    Normal and uniform noise is mirrored, and so are Bernoulli, categorical and geometric draws, by quantiles. The
-    rest is independent: gamma and what is made of it, Poisson, binomial, von Mises, and any family without a rule
-    of its own.
+    Normal and uniform noise is mirrored, and so are Bernoulli, categorical and geometric draws, by their
+    quantiles. The rest is independent: gamma and what is made of it, Poisson, binomial, von Mises, and any
+    family without a rule of its own.
 
     Attributes:
         inner: any other estimator; what it admits, and to which order it is right, stay as they are.
@@ -43,8 +44,8 @@ class Antithetic(Coupled):
 
     References:
         Hammersley, Morton, "A new Monte Carlo technique: antithetic variates", 1956.
-        Wu, Goodman, Ermon, "Differentiable antithetic sampling for variance reduction in stochastic variational
-        inference", 2019.
+        Wu, Goodman, Ermon, "Differentiable antithetic sampling for variance reduction in stochastic
+        variational inference", 2019.
     """
 
     @override

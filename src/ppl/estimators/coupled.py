@@ -1,7 +1,7 @@
 """Estimators around another one: its noise coupled across the runs that `num_samples` averages.
 
-A mean of unbiased runs is unbiased however they depend on each other, as long as the noise of each alone has its
-law. So noise may be coupled in whatever way makes the errors of the runs cancel.
+A mean of unbiased runs is unbiased however they depend on each other, as long as the noise of each alone has
+its law. So noise may be coupled in whatever way makes the errors of the runs cancel.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ppl.noise import BERNOULLI, CATEGORICAL, GEOMETRIC, NORMAL, UNIFORM, Law, N
 class CoupledNoise(Noise):
     """The noise of one run, coupled with that of the others.
 
-    Normal and uniform numbers are coupled by `standard`; Bernoulli, categorical and geometric ones are quantiles
-    of coupled uniform numbers; all other laws are drawn independently from the source. To whoever draws from it
-    there is one run only, so that it does not couple the runs in a way of its own.
+    Normal and uniform numbers are coupled by `standard`; Bernoulli, categorical and geometric ones are
+    quantiles of coupled uniform numbers; all other laws are drawn independently from the source. To whoever
+    draws from it there is one run only, so that it does not couple the runs in a way of its own.
 
     Attributes:
         source: independent noise of this run, which knows the number of the run.
@@ -75,6 +75,10 @@ def into_open_interval(u: jax.Array) -> jax.Array:
     return jnp.clip(u, limits.tiny, 1 - limits.epsneg)
 
 
+def _of_inner(name: str) -> property:
+    return property(lambda estimator: getattr(estimator.inner, name))
+
+
 @dataclass(frozen=True)
 class Coupled(Estimator):
     """Another estimator, whose noise is coupled across runs; all else is as it is with that one.
@@ -105,27 +109,9 @@ class Coupled(Estimator):
         return self.inner.contribute(distribution, self.couple(noise) if noise.samples > 1 else noise, order)
 
     # What is asked of an estimator is answered by the inner one.
-
-    @property
-    def pathwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.pathwise
-
-    @property
-    def joint(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.joint
-
-    @property
-    def biased(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.biased
-
-    @property
-    def together(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.together
-
-    @property
-    def score_beyond_first(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.score_beyond_first
-
-    @property
-    def excess_beyond_first(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.excess_beyond_first
+    pathwise = _of_inner("pathwise")  # pyright: ignore[reportAssignmentType]
+    joint = _of_inner("joint")  # pyright: ignore[reportAssignmentType]
+    biased = _of_inner("biased")  # pyright: ignore[reportAssignmentType]
+    together = _of_inner("together")  # pyright: ignore[reportAssignmentType]
+    score_beyond_first = _of_inner("score_beyond_first")  # pyright: ignore[reportAssignmentType]
+    excess_beyond_first = _of_inner("excess_beyond_first")  # pyright: ignore[reportAssignmentType]

@@ -19,24 +19,24 @@ from ppl.noise import BERNOULLI, NORMAL, Law, Noise
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class QuasiMonteCarlo(Coupled):
-    """Needs several runs, best a power of two; free; for smooth results of few numbers, far less variance.
+    """Needs several runs, best a power of two; free; far less variance of smooth results of few numbers.
 
-    The noise of the runs that `num_samples` averages is spread evenly instead of drawn independently. Of `S = 2^m`
-    runs, each number of a choice falls once into each of `S` intervals of equal probability, and up to `m` numbers of
-    one choice fall together as the points of a Sobol sequence do. With `v_s` the point of run `s`, in `m` binary
-    digits, `r` random digits that all runs share, and an independent uniform number for each,
+    The noise of the runs that `num_samples` averages is spread evenly. Of `S = 2^m` runs, each number of a
+    choice falls once into each of `S` intervals of equal probability, and up to `m` numbers of one choice
+    fall together as the points of a Sobol sequence do. With `v_s` the point of run `s`, in `m` binary
+    digits, `r` random digits that all runs share, and an independent uniform number for each run,
 
-        u_s = (v_s xor r + uniform_s) / 2^m,
+        u_s = (v_s xor r + uniform_s) / 2^m.
 
-    which is uniform in each run, independently between numbers; normal noise is its quantile. Each choice, lane and
-    step assigns points to runs by a permutation of its own, so that different ones are independent in each run and,
-    across runs, no more dependent than in Latin hypercubes. The variance from each number alone falls as `S^-3` where
-    it enters smoothly, instead of `1 / S`; that of interactions between choices stays as it is with independent runs,
-    up to a factor `S / (S - 1)`.
+    In each run this is uniform, independently between numbers; normal noise is its quantile. Each choice,
+    lane and step assigns points to runs by a permutation of its own: different ones are independent in each
+    run and, across runs, no more dependent than in a Latin hypercube. The variance that is due to a single
+    number falls as `S^-3` where the result is smooth in it, instead of `1 / S`; that of interactions between
+    choices stays what it is with independent runs, up to a factor `S / (S - 1)`.
 
-    Other numbers of runs take the first points of the next power of two. A single run is that of `inner`. Bernoulli,
-    categorical and geometric draws are quantiles too. The rest is independent: gamma and what is made of it,
-    Poisson, binomial, von Mises, and any family without a rule of its own.
+    Other numbers of runs take the first points of the next power of two. A single run is that of `inner`.
+    Bernoulli, categorical and geometric draws are quantiles too. The rest is independent: gamma and what is
+    made of it, Poisson, binomial, von Mises, and any family without a rule of its own.
 
     Attributes:
         inner: any other estimator; what it admits, and to which order it is right, stay as they are.
@@ -84,7 +84,7 @@ class _Spread(CoupledNoise):
 
 @functools.cache
 def sobol(bits: int, dimensions: int) -> np.ndarray:
-    """The first `2^bits` points of a Sobol sequence, as integers of that many digits, shape `(2^bits, dimensions)`.
+    """The first `2^bits` points of a Sobol sequence, in integers of that many digits; one row each.
 
     Example:
         >>> sobol(2, 2).tolist()

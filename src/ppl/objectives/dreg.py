@@ -32,17 +32,17 @@ def dreg(particles: int) -> Callable[[Measure, Measure], jax.Array]:
 
         sum_i s_i^2 d/dx_i (log p(x_i) - log q(x_i)) dx_i/dtheta,
 
-    and in the model's that of `sum_i s_i d/dtheta log p(x_i)`. Both come of one program: with shares held fixed
-    and each choice replaced by one that moves `s_i` times as fast, it is the bound with a detached guide. The
-    value is that of `ppl.iwelbo(particles)`. For one particle it is `ppl.sticking_the_landing`.
+    and in the model's that of `sum_i s_i d/dtheta log p(x_i)`. Both come of one program: with shares held
+    fixed and each choice replaced by one that moves `s_i` times as fast, it is the bound with a detached
+    guide. The value is that of `ppl.iwelbo(particles)`. For one particle it is `ppl.sticking_the_landing`.
 
-    Where `iwelbo` has a gradient whose ratio of mean to standard deviation falls with the number of particles
-    in the guide's parameters, here it grows.
+    As particles are added, the gradient of `iwelbo` in the guide's parameters falls below its own standard
+    deviation; this one rises above it. Use the result linearly: add, scale and sum over data.
 
     Raises:
         ValueError: fewer than one particle.
-        UnsupportedProgram: a second derivative is taken; or the first, where a choice of the guide that is not
-            reparameterized moves with the parameters, or a parameter moves an end of its support.
+        UnsupportedProgram: a second derivative is taken; or the first, where a choice of the guide that is
+            not reparameterized moves with the parameters, or a parameter moves an end of its support.
 
     Example:
         >>> import jax, ppl

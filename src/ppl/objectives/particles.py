@@ -34,6 +34,6 @@ def check_attached(guide: Measure, objective: str) -> None:
     """
     if isinstance(guide, Detached):
         raise UnsupportedProgram(
-            f"{objective} was given {guide!r}. Pass the guide itself: {objective} holds fixed what it has to, "
-            "and needs the rest."
+            f"{objective} was given {guide!r}. Pass the guide itself: {objective} holds fixed what it has "
+            "to, and needs the rest."
         )

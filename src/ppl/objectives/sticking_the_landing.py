@@ -28,6 +28,9 @@ def sticking_the_landing(target: Measure, guide: Measure, coefficient: Any = 1.0
     `d/dx (log p(x) - log q(x)) dx/dtheta`, zero for each draw where the guide is exact. Far from there the
     score may be a good control variate, and the best `a` lies between zero (`ppl.elbo`) and one.
 
+    Use the result linearly: add, scale and sum over data. Under weights that depend on the draws, such as
+    those of a `logsumexp` over particles, the score that is dropped has an expectation: that is `ppl.dreg`.
+
     Args:
         target: scored at the guide's choices.
         guide: proposes them.
@@ -38,8 +41,8 @@ def sticking_the_landing(target: Measure, guide: Measure, coefficient: Any = 1.0
         One draw, a scalar.
 
     Raises:
-        UnsupportedProgram: a second derivative is taken; or the first, where a parameter of the guide moves an
-            end of its support, so that the expected score is not zero.
+        UnsupportedProgram: a second derivative is taken; or the first, where a parameter of the guide moves
+            an end of its support, so that the expected score is not zero.
 
     Example:
         >>> import jax, ppl
@@ -57,8 +60,8 @@ def sticking_the_landing(target: Measure, guide: Measure, coefficient: Any = 1.0
         0.0
 
     References:
-        Roeder, Wu, Duvenaud, "Sticking the landing: simple, lower-variance gradient estimators for variational
-        inference", 2017.
+        Roeder, Wu, Duvenaud, "Sticking the landing: simple, lower-variance gradient estimators for
+        variational inference", 2017.
         Geffner, Domke, "Approximation based variance reduction for reparameterization gradients", 2020.
     """
     check_attached(guide, "sticking_the_landing")

@@ -32,12 +32,12 @@ def vargrad(particles: int) -> Callable[[Measure, Measure], jax.Array]:
     baseline. The gradient in the model's parameters is plain. The value is the mean of n ELBO draws.
 
     Every choice of the guide is drawn without a derivative, whatever its estimator, so densities need not be
-    smooth, nor choices continuous.
+    smooth, nor choices continuous. Use the result linearly: add, scale and sum over data.
 
     Raises:
         ValueError: fewer than two particles.
-        UnsupportedProgram: a second derivative is taken; or the first, where a parameter of the guide moves an
-            end of its support.
+        UnsupportedProgram: a second derivative is taken; or the first, where a parameter of the guide moves
+            an end of its support.
 
     Example:
         >>> import jax, ppl
@@ -48,7 +48,8 @@ def vargrad(particles: int) -> Callable[[Measure, Measure], jax.Array]:
         >>> @ppl.gen
         ... def guide(mean):
         ...     ppl.normal(mean, 0.5**0.5) @ "x"
-        >>> objective = ppl.expectation(lambda mean: ppl.vargrad(4)(model().condition({"y": 1.0}), guide(mean)))
+        >>> target = model().condition({"y": 1.0})
+        >>> objective = ppl.expectation(lambda mean: ppl.vargrad(4)(target, guide(mean)))
         >>> abs(objective.grad(jax.random.key(0), 0.5).round(4).item())  # q is exact
         0.0
 

@@ -27,12 +27,12 @@ def vimco(particles: int) -> Callable[[Measure, Measure], jax.Array]:
     The value is that of `ppl.iwelbo(particles)`: the control is zero. Its expected value is zero at every
     parameter, since `b_i` does not depend on `x_i`; so all derivatives are unbiased, to every order and under
     any estimator. For choices that are reparameterized, enumerated or measure-valued it is only noise: use
-    `ppl.iwelbo` or `ppl.dreg` if all are.
+    `ppl.iwelbo` or `ppl.dreg` if all are. Use the result linearly: add, scale and sum over data.
 
     Raises:
         ValueError: fewer than two particles.
-        UnsupportedProgram: when a derivative is taken along which a parameter of the guide moves an end of its
-            support.
+        UnsupportedProgram: when a derivative is taken along which a parameter of the guide moves an end of
+            its support.
 
     Example:
         >>> import jax, ppl
@@ -44,8 +44,8 @@ def vimco(particles: int) -> Callable[[Measure, Measure], jax.Array]:
         ... def guide(p):
         ...     ppl.flip(p).using(ppl.estimators.Reinforce()) @ "rain"
         >>> target = model().condition({"wet": 0.5})
-        >>> bound = lambda p: ppl.expectation(lambda p: ppl.vimco(5)(target, guide(p)))
-        >>> bound(0.4).grad(jax.random.key(0), 0.4, num_samples=10_000).round(1).item()
+        >>> objective = ppl.expectation(lambda p: ppl.vimco(5)(target, guide(p)))
+        >>> objective.grad(jax.random.key(0), 0.4, num_samples=10_000).round(1).item()
         0.1
 
     Reference: Mnih, Rezende, "Variational inference for Monte Carlo objectives", 2016, eq. 10 and 11.
