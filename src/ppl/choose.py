@@ -43,11 +43,14 @@ def shapes(distribution: Any, estimator: Estimator) -> Contribution:
 
 
 def needs(estimator: Estimator, made: Contribution) -> dict[str, Any]:
-    """What a site must know of an estimator: how many phantoms, and from which order on it has an excess."""
-    beyond = 2 if estimator.excess_beyond_first else 0
+    """What a site must know of an estimator: how many phantoms, and from which order on it has the rest."""
+    score, excess = estimator.score_beyond_first, estimator.excess_beyond_first
     return {
         "phantoms": 0 if made.phantoms is None else made.phantoms.shape[0],
-        "excess": beyond if made.excess is None else 1,
+        "score": 1 if made.score is not None else 2 * score,
+        "baseline": made.baseline is not None,
+        "control": made.control is not None,
+        "excess": 1 if made.excess is not None else 2 * excess,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,13 +13,22 @@ from ppl.compiled import compiled
 from ppl.distributions.density import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
+from ppl.learning import (
+    Learning,
+    by_name,
+    has_control,
+    initial,
+    is_learning,
+    through_estimators_only,
+    updated,
+)
 from ppl.noise import SAMPLES, Token, check_key
 from ppl.source import user_line
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.continuity import check_continuity
 from ppl.transforms.diagnose import first_nonfinite
 from ppl.transforms.enumerate import exact
-from ppl.transforms.gradient import surrogate
+from ppl.transforms.gradient import Derived, derive
 from ppl.transforms.stage import Arguments, Staged, split, stage
 from ppl.undifferentiated import fixed
 
@@ -78,6 +87,38 @@ class Expectation:
     ) -> tuple[jax.Array, Any]:
         """Unbiased estimates of the expected value and of its gradient, from the same runs."""
         return compiled(_ValueAndGrad(self), check_key(key), args, argnums, num_samples)
+
+    def initial_state(self, *args: Any) -> dict[str, Any]:
+        """The state of the estimators before the first step of training: what `learn` begins with.
+
+        It is empty, unless a choice has a moving average as its baseline.
+        """
+        return initial(self._stage(args).jaxpr)
+
+    def learn(
+        self, key: jax.Array, state: Mapping[str, Any], *args: Any, argnums: Any = 0, num_samples: int = 1,
+        maximize: bool = True,
+    ) -> Learning:  # fmt: skip
+        """Value and gradient as by `value_and_grad`, and what trains the estimators beside: see `Learning`.
+
+        For a training loop of your own, where baselines are averaged or learned, or control variates trained;
+        `ppl.fit` calls it. `maximize` says whether the gradient is ascended, so that parameters of estimators
+        go the right way too.
+
+        Example:
+            >>> import jax, ppl
+            >>> from ppl.estimators import Reinforce
+            >>> @ppl.expectation
+            ... def reward(p):
+            ...     return 100.0 + (ppl.flip(p).using(Reinforce(baseline="average")) @ "win")
+            >>> state = reward.initial_state(0.5)
+            >>> for step in range(3):
+            ...     key = jax.random.fold_in(jax.random.key(0), step)
+            ...     value, slope, state = reward.learn(key, state, 0.5)
+            >>> 100.0 <= float(state["win"][0] / state["win"][1]) <= 101.0
+            True
+        """
+        return compiled(_Learn(self), check_key(key), dict(state), args, argnums, num_samples, bool(maximize))
 
     def jvp(
         self, key: jax.Array, primals: Sequence[Any], tangents: Sequence[Any], *, num_samples: int = 1
@@ -185,13 +226,21 @@ def _is_float(x: Any) -> bool:
 
 def _average(staged: Staged, key: jax.Array, num_samples: int, order: int) -> jax.Array:
     """The mean surrogate of independent runs, whose noise is drawn as one block."""
+    return _derived(staged, key, num_samples, order).value
+
+
+def _derived(
+    staged: Staged, key: jax.Array, num_samples: int, order: int, averages: Any = None, training: bool = False
+) -> Derived:
+    """The same, with what trains the estimators."""
+
+    def run(own: Any) -> Derived:
+        return derive(staged.jaxpr, staged.arrays, key, Token(own), order, num_samples, averages, training)
+
     if num_samples == 1:
-        return surrogate(staged.jaxpr, staged.arrays, key, Token(), order)
-
-    def run(own: Any) -> Any:
-        return surrogate(staged.jaxpr, staged.arrays, key, Token(own), order, num_samples)
-
-    return jnp.mean(jax.vmap(run, axis_name=SAMPLES)(jnp.zeros(num_samples, bool)), axis=0)
+        return run(False)
+    found = jax.vmap(run, axis_name=SAMPLES)(jnp.zeros(num_samples, bool))
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), found)
 
 
 class _Method:
@@ -232,20 +281,73 @@ class _Jvp(_Method):
 
 class _ValueAndGrad(_Method):
     def __call__(self, key: jax.Array, args: tuple[Any, ...], argnums: Any, num_samples: int) -> Any:
-        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        wanted = {number % len(args) for number in numbers if -len(args) <= number < len(args)}
-        if len(wanted) != len(numbers):
-            raise TypeError(
-                f"argnums={argnums} does not name arguments of {self.of!r}, which got {len(args)}"
-            )
-        parts = split((args, {}), floats=True)
-        flags = [i in wanted for i, arg in enumerate(args) for _ in split(arg, floats=True).arrays]
-        moving = [flag and _is_float(x) for flag, x in zip(flags, parts.arrays, strict=True)]
+        parts, moving = _moving(self.of, args, argnums)
         function, floats = _objective(self.of, parts, moving, key, num_samples, reverse=True)
         value, slopes = jax.value_and_grad(function)(floats)
-        grads = _gradients(parts, moving, slopes)
-        picked = tuple(grads[number] for number in numbers)
-        return value, picked[0] if isinstance(argnums, int) else picked
+        return value, _picked(parts, moving, slopes, argnums)
+
+
+class _Learn(_Method):
+    def __call__(
+        self,
+        key: jax.Array,
+        state: Any,
+        args: tuple[Any, ...],
+        argnums: Any,
+        num_samples: int,
+        maximize: bool,
+    ) -> Learning:
+        parts, moving = _moving(self.of, args, argnums)
+        staged = self.of._check_scalar(stage(self.of.function, parts))
+        if not is_learning(staged.jaxpr):
+            value, slope = _ValueAndGrad(self.of)(key, args, argnums, num_samples)
+            return Learning(value, slope, {})
+        check_continuity(staged.jaxpr, moving, reverse=True, moving_support=moving_support)
+        aside = through_estimators_only(staged.jaxpr)
+        kinds = [(move and not off, move and off) for move, off in zip(moving, aside, strict=True)]
+        averages = by_name(staged.jaxpr, state)
+
+        def surrogate(main: list[Any], others: list[Any]) -> tuple[Any, Derived]:
+            remaining = iter(main), iter(others)
+            arrays = [
+                next(remaining[0]) if in_main else next(remaining[1]) if in_others else x
+                for (in_main, in_others), x in zip(kinds, staged.arrays, strict=True)
+            ]
+            found = _derived(staged._replace(arrays=arrays), key, num_samples, 1, averages, True)
+            return found.value, found
+
+        main, others = ([x for kind, x in zip(kinds, staged.arrays, strict=True) if kind[i]] for i in (0, 1))
+
+        def loss(others: list[Any]) -> tuple[Any, Any]:
+            """Regression, and half the squared norm of the gradient."""
+            (value, found), slope = jax.value_and_grad(surrogate, has_aux=True)(main, others)
+            total = found.regression
+            if has_control(staged.jaxpr):
+                total = total + sum(jnp.sum(x**2) for x in slope) / 2
+            return total, (value, slope, found.averages)
+
+        lowers, (value, slope, means) = jax.grad(loss, has_aux=True)(others)
+        sign = -1.0 if maximize else 1.0
+        remaining = iter(slope), iter([sign * x for x in lowers])
+        merged = [next(remaining[0] if in_main else remaining[1]) for in_main, off in kinds if in_main or off]
+        return Learning(value, _picked(parts, moving, merged, argnums), updated(staged.jaxpr, means, state))
+
+
+def _moving(of: Expectation, args: tuple[Any, ...], argnums: Any) -> tuple[Arguments, list[bool]]:
+    """The arguments in parts, and which of their arrays derivatives are taken of."""
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    wanted = {number % len(args) for number in numbers if -len(args) <= number < len(args)}
+    if len(wanted) != len(numbers):
+        raise TypeError(f"argnums={argnums} does not name arguments of {of!r}, which got {len(args)}")
+    parts = split((args, {}), floats=True)
+    flags = [i in wanted for i, arg in enumerate(args) for _ in split(arg, floats=True).arrays]
+    return parts, [flag and _is_float(x) for flag, x in zip(flags, parts.arrays, strict=True)]
+
+
+def _picked(parts: Arguments, moving: list[bool], slopes: list[Any], argnums: Any) -> Any:
+    """The gradients of the arguments that were asked for."""
+    grads = _gradients(parts, moving, slopes)
+    return grads[argnums] if isinstance(argnums, int) else tuple(grads[number] for number in argnums)
 
 
 def _gradients(parts: Arguments, moving: list[bool], slopes: list[Any]) -> Any:

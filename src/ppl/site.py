@@ -43,6 +43,9 @@ class Site:
             that are missing from it lie outside all of them.
         support: the values of one instance, where they are finitely many and known.
         phantoms: how many other values the estimator asks for at each instance.
+        score: from which order of derivative on the estimator has a score; zero for never.
+        baseline: whether the estimator has a baseline that is known at the choice.
+        control: whether the estimator has a control variate.
         excess: from which order of derivative on the estimator has an excess; zero for never.
     """
 
@@ -63,6 +66,9 @@ class Site:
     path: tuple[str | None, ...] = ()
     support: Any = None
     phantoms: int = 0
+    score: int = 0
+    baseline: bool = False
+    control: bool = False
     excess: int = 0
 
     def __repr__(self) -> str:

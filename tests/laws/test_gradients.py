@@ -30,7 +30,15 @@ EVERYWHERE = [
 TOO_MANY_NODES = {("normal", "scan_under_vmap"), ("normal", "vmap_under_scan")}
 """Four normal numbers: see `test_statistics`."""
 
-SUMMED = {"straight", "jit_twice", "checkpoint", "custom_jvp", "custom_vjp", "inner_expect"}
+SUMMED = {
+    "straight",
+    "vmap_independent",
+    "jit_twice",
+    "checkpoint",
+    "custom_jvp",
+    "custom_vjp",
+    "inner_expect",
+}
 """Flows in which a single enumerated choice is summed over, so that nothing is drawn."""
 
 SOME = [("categorical", "enumerate"), ("categorical", "measure_valued"), ("poisson", "measure_valued")]

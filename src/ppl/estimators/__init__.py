@@ -1,5 +1,6 @@
 """Gradient estimators: how a random choice turns into a draw and how derivatives flow through it."""
 
+from ppl.estimators import baselines as baselines
 from ppl.estimators.antithetic import Antithetic as Antithetic
 from ppl.estimators.enumerate import Enumerate as Enumerate
 from ppl.estimators.measure_valued import MeasureValued as MeasureValued

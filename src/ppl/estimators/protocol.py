@@ -26,6 +26,8 @@ class Contribution(NamedTuple):
         value: the draw, shape `(*b, *e)`. It may carry a derivative, if the estimator is `pathwise`.
         score: log density of what was drawn, the draw itself held fixed; shape `b`. The part of the result
             that depends on the choice is multiplied by `exp(score - stop_gradient(score))`.
+        baseline: what is subtracted from that part of the result where it multiplies the score, if it is
+            known at the choice; shape `b`. It depends on anything but the draw; its derivative is ignored.
         control: a term of expectation zero that is added to the result; shape `b`.
         phantoms: other values of the choice at which the rest of the program is evaluated too, one
             instance at a time; shape `(J, *b, *e)`.
@@ -37,6 +39,7 @@ class Contribution(NamedTuple):
 
     value: Any
     score: Any = None
+    baseline: Any = None
     control: Any = None
     phantoms: Any = None
     weights: Any = None

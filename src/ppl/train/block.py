@@ -38,6 +38,7 @@ class State(NamedTuple):
 
     trained: Any
     optimizer_state: Any
+    estimator_state: Any
     cursor: Cursor | None
 
 
@@ -50,11 +51,18 @@ class Loop(NamedTuple):
     values: jax.Array
 
 
-def value_and_grad(plan: Plan, key: jax.Array, trained: Any, fixed: Any, batch: tuple[Any, ...]) -> Any:
-    """The objective's value and its gradient, as a tree like `trained`."""
+def value_and_grad(
+    plan: Plan, key: jax.Array, trained: Any, estimator_state: Any, fixed: Any, batch: tuple[Any, ...]
+) -> Any:
+    """The objective's value, its gradient as a tree like `trained`, and the new state of the estimators."""
     params = plan.layout.combine(trained, fixed)
-    value, grads = plan.objective.value_and_grad(key, params, *batch, num_samples=plan.num_samples)
-    return value, plan.layout.only_trained(grads)
+    if hasattr(plan.objective, "learn"):
+        value, grads, estimator_state = plan.objective.learn(
+            key, estimator_state, params, *batch, num_samples=plan.num_samples, maximize=plan.maximize
+        )
+    else:
+        value, grads = plan.objective.value_and_grad(key, params, *batch, num_samples=plan.num_samples)
+    return value, plan.layout.only_trained(grads), estimator_state
 
 
 def is_finite(tree: Any) -> jax.Array:
@@ -83,17 +91,19 @@ def _step(plan: Plan, key: jax.Array, fixed: Any, data: Any, first: jax.Array, l
         chosen, cursor = next_rows(key, cursor, plan.batch_size)
         batch = (take(data, chosen),)
     step_key = jax.random.fold_in(key, first + loop.done)
-    value, grads = value_and_grad(plan, step_key, state.trained, fixed, batch)
+    value, grads, estimator_state = value_and_grad(
+        plan, step_key, state.trained, state.estimator_state, fixed, batch
+    )
     finite = is_finite((value, grads))
     # A bad step leaves parameters and optimizer as they were, bit for bit. A branch, because selecting
     # old or new number by number would cost a third of a small step.
-    trained, optimizer_state = jax.lax.cond(
+    trained, optimizer_state, estimator_state = jax.lax.cond(
         finite,
-        lambda: descend(plan, value, grads, state),
-        lambda: (state.trained, state.optimizer_state),
+        lambda: (*descend(plan, value, grads, state), estimator_state),
+        lambda: (state.trained, state.optimizer_state, state.estimator_state),
     )
     values = loop.values.at[loop.done].set(value)
-    state = State(trained, optimizer_state, cursor)
+    state = State(trained, optimizer_state, estimator_state, cursor)
     return Loop(state, loop.done + finite.astype(jnp.uint32), finite, values)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from ppl.errors import NonFiniteObjective
-from ppl.train.block import Plan, is_finite, value_and_grad
+from ppl.train.block import Plan, State, is_finite, value_and_grad
 
 
 def _not_finite(tree: Any) -> list[str]:
@@ -47,11 +47,12 @@ def _choice(plan: Plan, key: jax.Array, params: Any, batch: tuple[Any, ...]) -> 
 
 
 def failure(
-    plan: Plan, step: int, key: jax.Array, trained: Any, fixed: Any, batch: tuple[Any, ...], result: Any
+    plan: Plan, step: int, key: jax.Array, state: State, fixed: Any, batch: tuple[Any, ...], result: Any
 ) -> NonFiniteObjective:
     """The error for a bad step, from the state before it. `key` is the key of the step."""
+    trained = state.trained
     params = plan.layout.combine(trained, fixed)
-    value, grads = value_and_grad(plan, key, trained, fixed, batch)
+    value, grads, _ = value_and_grad(plan, key, trained, state.estimator_state, fixed, batch)
     arguments = "error.key, error.params" + (", error.batch" if batch else "")
     if plan.num_samples != 1:
         arguments += f", num_samples={plan.num_samples}"

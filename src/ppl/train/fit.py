@@ -30,12 +30,14 @@ class FitResult(NamedTuple):
         optimizer_state: the optimizer's state after the last step.
         values: the objective's estimate at each step of this run, before the step; shape `(steps,)`.
         step: the number of the next step: `start=` of a run that goes on from here.
+        estimator_state: the state of the estimators after the last step (moving averages), mostly empty.
     """
 
     params: Any
     optimizer_state: Any
     values: np.ndarray
     step: int
+    estimator_state: Any = None
 
 
 class _Run(NamedTuple):
@@ -64,6 +66,7 @@ def fit(
     progress: bool | Callable[[Progress], Any] = True,
     block_size: int | None = None,
     optimizer_state: Any = None,
+    estimator_state: Any = None,
     start: int = 0,
 ) -> FitResult:
     """Parameters that make the expected value of an objective large, by stochastic gradient steps.
@@ -89,6 +92,7 @@ def fit(
             called with a `Progress` after each block.
         block_size: steps between two reports; by default so many as take a third of a second.
         optimizer_state: the state to go on from, instead of a fresh one.
+        estimator_state: the estimators' state to go on from, instead of a fresh one.
         start: the number of the first step, to go on with a run.
 
     Raises:
@@ -126,16 +130,19 @@ def fit(
     plan = Plan(objective, optimizer, layout, batch_size, num_samples, bool(maximize), capacity)
     state = optimizer.init(trained) if optimizer_state is None else optimizer_state
     run = _Run(plan, key, fixed, data, rows, start, steps)
-    return _blocks(run, trained, owned(state), Pace(block_size, capacity), progress)
+    cursor = cursor_at(key, start, rows, batch_size) if batch_size is not None else None
+    if estimator_state is None:
+        estimator_state = _initial_state(run, trained)
+    first = State(trained, owned(state), owned(estimator_state), cursor)
+    return _blocks(run, first, Pace(block_size, capacity), progress)
 
 
-def _blocks(run: _Run, trained: Any, optimizer_state: Any, pace: Pace, progress: Any) -> FitResult:
+def _blocks(run: _Run, state: State, pace: Pace, progress: Any) -> FitResult:
     """Runs block after block, with one look from the host between two."""
     plan, key = run.plan, run.key
-    cursor = cursor_at(key, run.start, run.rows, plan.batch_size) if plan.batch_size is not None else None
-    empty = jnp.zeros(plan.capacity, _value_dtype(run, trained))
+    empty = jnp.zeros(plan.capacity, _value_dtype(run, state))
     history = np.zeros(run.steps, empty.dtype)
-    block, state, done = compiled(plan), State(trained, optimizer_state, cursor), 0
+    block, done = compiled(plan), 0
     report = reporter(progress, run.steps)
     try:
         while done < run.steps:
@@ -156,7 +163,8 @@ def _blocks(run: _Run, trained: Any, optimizer_state: Any, pace: Pace, progress:
 
 def _result(run: _Run, state: State, history: np.ndarray) -> FitResult:
     params = run.plan.layout.combine(state.trained, run.fixed)
-    return FitResult(params, state.optimizer_state, history, run.start + len(history))
+    step = run.start + len(history)
+    return FitResult(params, state.optimizer_state, history, step, state.estimator_state)
 
 
 def _stopped(run: _Run, state: State, history: np.ndarray) -> Exception:
@@ -167,17 +175,35 @@ def _stopped(run: _Run, state: State, history: np.ndarray) -> Exception:
         cursor = cursor_at(run.key, step, run.rows, run.plan.batch_size)
         batch = (take(run.data, next_rows(run.key, cursor, run.plan.batch_size)[0]),)
     step_key = jax.random.fold_in(run.key, jnp.uint32(step))
-    return failure(run.plan, step, step_key, state.trained, run.fixed, batch, _result(run, state, history))
+    return failure(run.plan, step, step_key, state, run.fixed, batch, _result(run, state, history))
 
 
-def _value_dtype(run: _Run, trained: Any) -> Any:
-    """The dtype of the objective's value, which must be a real scalar."""
+def _batch_shapes(run: _Run) -> tuple[Any, ...]:
+    """Shapes and dtypes of the batch of a step, if there is one."""
     rows = run.plan.batch_size or run.rows
     like = lambda array: jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype)
-    batch = () if run.data is None else (jax.tree.map(like, run.data),)
-    value, _ = jax.eval_shape(
-        lambda key, trained, fixed, batch: value_and_grad(run.plan, key, trained, fixed, batch),
-        run.key, trained, run.fixed, batch,
+    return () if run.data is None else (jax.tree.map(like, run.data),)
+
+
+def _initial_state(run: _Run, trained: Any) -> Any:
+    """The state of the estimators before the first step."""
+    if not hasattr(run.plan.objective, "initial_state"):
+        return {}
+
+    def state(trained: Any, fixed: Any, batch: tuple[Any, ...]) -> Any:
+        return run.plan.objective.initial_state(run.plan.layout.combine(trained, fixed), *batch)
+
+    shapes = jax.eval_shape(state, trained, run.fixed, _batch_shapes(run))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def _value_dtype(run: _Run, state: State) -> Any:
+    """The dtype of the objective's value, which must be a real scalar."""
+    value, *_ = jax.eval_shape(
+        lambda key, trained, estimators, fixed, batch: value_and_grad(
+            run.plan, key, trained, estimators, fixed, batch
+        ),
+        run.key, state.trained, state.estimator_state, run.fixed, _batch_shapes(run),
     )  # fmt: skip
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(

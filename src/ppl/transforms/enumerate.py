@@ -18,10 +18,10 @@ import numpy as np
 from ppl.distributions.density import mass
 from ppl.errors import UnsupportedProgram
 from ppl.site import Site
-from ppl.transforms.gradient import JOINT_LIMIT
 from ppl.transforms.interpret import Outcome, Rule, total_dtype, walk
 from ppl.transforms.naming import Name
 from ppl.transforms.occurrences import Occurrence, occurrences
+from ppl.transforms.plan import JOINT_LIMIT
 from ppl.transforms.position import Here, start
 
 

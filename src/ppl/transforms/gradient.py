@@ -19,8 +19,17 @@ again, vectorized over all instances and values. Two consequences:
 - the derived program holds the program twice at most, however many choices it makes;
 - for a first derivative the replaced runs carry no derivative: they are plain simulations.
 
-Single choices that are enumerated outside loops, lanes and branches are summed over jointly instead: the
-run is a function of their values, evaluated under one nested `vmap`, and weighted by their probability.
+**Terms.** The result is a sum `r = r_0 + sum_k c_k`, each element of a term `c_k` with a dependence of its
+own (`ppl.transforms.terms`). The density of a choice that a term does not depend on sums to one, so the term
+is multiplied by the magic boxes of those choices only that it does depend on. For a first derivative that is
+the same as multiplying each score by its *return* `R_i`, the terms that depend on it
+(`ppl.transforms.returns`); a baseline is subtracted from the return. For the same reason instances that no
+term depends on two of are replaced in one run, where each is weighed by its own return.
+
+
+Choices that are enumerated outside loops and branches are summed over jointly instead: the run is a function
+of their values, evaluated under nested `vmap`, and weighted by their probability. All lanes of one take the
+same value at once, if no term depends on two lanes: each term is then weighted by the probability in its own.
 
 References:
     Becker, Lew, Wang, Ghavami, Huot, Rinard, Mansinghka, "Probabilistic programming with programmable
@@ -28,31 +37,29 @@ References:
     Lew, Huot, Staton, Mansinghka, "ADEV: Sound automatic differentiation of expected values of
     probabilistic programs", 2023.
     Foerster et al., "DiCE: The infinitely differentiable Monte Carlo estimator", 2018.
+    Schulman, Heess, Weber, Abbeel, "Gradient estimation using stochastic computation graphs", 2015.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, override
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import stop_gradient
 
-from ppl.distributions.density import mass
-from ppl.errors import UnsupportedProgram
-from ppl.estimators.protocol import Contribution, magic_box
-from ppl.noise import Noise, Token
-from ppl.site import Site
-from ppl.transforms.interpret import Outcome, Rule, total_dtype, walk
+from ppl.estimators.baselines import Baseline
+from ppl.estimators.protocol import magic_box, moved
+from ppl.noise import Token
+from ppl.transforms.derived_run import Derive, Target
+from ppl.transforms.interpret import total_dtype, walk
 from ppl.transforms.naming import Name
-from ppl.transforms.occurrences import Occurrence, occurrences
+from ppl.transforms.plan import Plan, instances, plan, static
 from ppl.transforms.position import Here, start
-from ppl.transforms.run import noise_of, score_choice
-
-JOINT_LIMIT = 2**16
-"""How many combinations of enumerated values are evaluated at once, at most."""
+from ppl.transforms.returns import gather, placed, spread
 
 LEVELS = 4
 """How many enumerated choices get a table each; more of them share two."""
@@ -61,190 +68,71 @@ CHUNK = 1024
 """How many replaced runs are evaluated at once, at most."""
 
 
-class Target(NamedTuple):
-    """Which instance of which choice a replaced run replaces, and by which of its phantoms."""
-
-    site: Any
-    instance: Any
-    phantom: Any
-
-
-class Plan(NamedTuple):
-    """How each choice of a program is treated, apart from those that a single run settles.
+class Derived(NamedTuple):
+    """What a derived program computes.
 
     Attributes:
-        joint: single enumerated choices, with their support.
-        replaced: choices whose instances are replaced one at a time.
+        value: the surrogate.
+        averages: for each choice with a moving average as its baseline, its mean return over lanes.
+        regression: half the squared error of the learned baselines, summed over instances.
     """
 
-    joint: dict[Name, np.ndarray]
-    replaced: dict[Name, Occurrence]
+    value: Any
+    averages: dict[Name, Any]
+    regression: Any
 
 
-def _estimator(site: Site, operands: Sequence[Any]) -> tuple[Any, Any]:
-    return jax.tree.unflatten(site.tree, site.split(operands)[0])
-
-
-def _static(site: Site) -> tuple[Any, Any]:
-    """The distribution and estimator of a choice, with placeholders for arrays."""
-    leaves = [np.zeros(())] * site.tree.num_leaves
-    return jax.tree.unflatten(site.tree, leaves)
-
-
-def plan(jaxpr: Any, order: int) -> Plan:
-    """Decide between joint summation, replacement and a single run, choice by choice.
-
-    For a value alone (`order` zero) nothing is replaced.
-
-    Raises:
-        UnsupportedProgram: an enumerated or measure-valued choice lies in a loop of unknown length, or
-            there are more joint combinations than `JOINT_LIMIT`.
-    """
-    joint: dict[Name, np.ndarray] = {}
-    replaced: dict[Name, Occurrence] = {}
-    for item in occurrences(jaxpr):
-        estimator = _static(item.site)[1]
-        single = not (item.lengths or item.branches or item.site.instances)
-        if estimator.joint and single and item.site.support is not None:
-            joint[item.name] = item.site.support
-        elif item.site.phantoms and order and not (order > 1 and estimator.score_beyond_first):
-            if None in item.lengths:
-                raise UnsupportedProgram(
-                    f"the choice {item.site.where} is estimated by {type(estimator).__name__}, which runs "
-                    "the program again for each step, inside a while loop whose number of steps is not "
-                    "known. Use ppl.estimators.Reinforce() there, or lax.scan, or a lax.fori_loop "
-                    "with static bounds."
-                )
-            replaced[item.name] = item
-    combinations = math.prod(len(support) for support in joint.values())
-    if combinations > JOINT_LIMIT:
-        names = ", ".join(repr(name[0]) for name in joint)
-        raise UnsupportedProgram(
-            f"summing over {len(joint)} enumerated choices takes {combinations} evaluations, more than "
-            f"{JOINT_LIMIT}. Choose ppl.estimators.Reinforce() for some of {names}."
-        )
-    return Plan(joint, replaced)
-
-
-class _Derive(Rule):
-    """One run: values, scores and weights.
+class Context(NamedTuple):
+    """All of a derivation that is the same in each of its runs.
 
     Attributes:
-        fixed: the values of jointly enumerated choices.
-        target: the instance that this run replaces; `None` in the base run.
-        order: 0 for the value alone, 1 for a first derivative, 2 for any.
+        jaxpr: the program.
+        plan: how its choices are treated.
+        key, token, samples: of its noise.
+        averages: the state of the moving averages.
+        training: whether estimators' own parameters carry derivatives.
     """
 
-    totals = ("score", "control")
-
-    def __init__(
-        self, plan: Plan, order: int, fixed: Mapping[Name, Any], target: Target | None = None
-    ) -> None:
-        self.plan, self.order, self.fixed, self.target = plan, order, fixed, target
-        self.index = {name: number for number, name in enumerate(plan.replaced)}
-
-    @override
-    def recorded(self, name: Name, site: Site) -> dict[Any, Any]:
-        if name not in self.index or self.order == 0:
-            return {}
-        float_ = total_dtype()
-        shapes: dict[Any, Any] = {(name, "weights"): ((*site.instances, site.phantoms), float_)}
-        if self.target is not None:
-            shapes = {}
-        if self.order > 1:
-            shapes[name, "log_density"] = (site.instances, float_)
-        if self.target is None and 0 < site.excess <= self.order:
-            shapes[name, "excess"] = (site.instances, float_)
-        return shapes
-
-    @override
-    def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
-        if name in self.fixed:
-            return self._fixed(name, site, operands)
-        key, token = noise_of(name, site, here)
-
-        def lane(distribution: Any, estimator: Any, token: Any) -> Contribution:
-            return estimator.contribute(distribution, Noise(key, token, here.samples), max(self.order, 1))
-
-        if site.lanes:
-            made = site.per_lane(lane, operands, token)
-        else:
-            made = lane(*_estimator(site, operands), token)
-        if self.order == 0 and self.target is None:
-            return Outcome(made.value)
-        mask = site.mask_over(operands, site.batch_shape)
-        totals = {"score": _where(mask, made.score), "control": _where(mask, made.control)}
-        totals = {total: jnp.sum(x) for total, x in totals.items() if x is not None}
-        if name not in self.index:
-            return Outcome(made.value, totals)
-        value = made.value if self.target is None else self._replace(name, site, made, here)
-        # Records are of the draw, not of the phantom, whose probability may be zero and its log infinite;
-        # the log density of a replaced instance itself is not used.
-        return Outcome(value, totals, self._records(name, site, operands, made, mask))
-
-    def _fixed(self, name: Name, site: Site, operands: list[Any]) -> Outcome:
-        distribution, _ = _estimator(site, operands)
-        value = self.fixed[name].astype(site.dtype)
-        probability = mass(distribution, value).astype(total_dtype())
-        return Outcome(value, records={(name, "probability"): probability})
-
-    def _replace(self, name: Name, site: Site, made: Contribution, here: Here) -> Any:
-        """The value, with the target's instance replaced if this is where it lies."""
-        assert self.target is not None
-        phantoms = jnp.moveaxis(made.phantoms, len(site.lanes), 0)
-        phantom = jax.lax.dynamic_index_in_dim(phantoms, self.target.phantom, keepdims=False)
-        number = jnp.asarray(0)
-        for loop in here.loops:
-            number = number * (loop.length or 0) + loop.step
-        count = math.prod(site.instances)
-        numbers = number * count + jnp.arange(count).reshape(site.instances)
-        hit = (self.target.site == self.index[name]) & (self.target.instance == numbers)
-        event = made.value.ndim - len(site.instances)
-        return jnp.where(hit.reshape(*site.instances, *(1,) * event), phantom, made.value)
-
-    def _records(
-        self, name: Name, site: Site, operands: Any, made: Contribution, mask: Any
-    ) -> dict[Any, Any]:
-        wanted = self.recorded(name, site)
-        found: dict[Any, Any] = {}
-        if (name, "weights") in wanted:
-            weights = jnp.moveaxis(made.weights, len(site.lanes), -1)
-            weight_mask = None if mask is None else mask[..., None]
-            found[name, "weights"] = _where(weight_mask, weights)
-        if (name, "excess") in wanted:
-            excess = jnp.zeros(site.instances) if made.excess is None else made.excess
-            found[name, "excess"] = _where(mask, excess)
-        if (name, "log_density") in wanted:
-            found[name, "log_density"] = score_choice(site, operands, jax.lax.stop_gradient(made.value))
-        return {key: jnp.broadcast_to(x, wanted[key][0]).astype(wanted[key][1]) for key, x in found.items()}
-
-    @override
-    def expect(self, name: Name, equation: Any, operands: list[Any], here: Here) -> list[Any]:
-        order = 0 if self.target is not None and self.order < 2 else self.order
-        return [inner_expectation(equation, operands, name, here, order)]
+    jaxpr: Any
+    plan: Plan
+    key: Any
+    token: Token
+    samples: int
+    averages: Mapping[Name, Any]
+    training: bool
 
 
-def _where(mask: Any, x: Any) -> Any:
-    return x if mask is None or x is None else jnp.where(mask, x, 0)
+class Made(NamedTuple):
+    """What one run has made.
 
+    Attributes:
+        result: the result, weighted by probability.
+        terms: the elements of each term, weighted by probability.
+        scale: the weight of a run as a whole, whatever it computes; such weights sum to one over all runs.
+        score, control: totals of the run.
+        records: arrays that the run has recorded.
+    """
 
-def inner_expectation(equation: Any, operands: Sequence[Any], name: Name, here: Here, order: int) -> Any:
-    """The surrogate of an inner expectation, in each of its lanes."""
-    lanes, mapped, key = equation.params["lanes"], equation.params["mapped"], here.key_of(name)
-
-    def one(token: Token, *operands: Any) -> Any:
-        return surrogate(equation.params["jaxpr"], operands, key, token, order, here.samples)
-
-    for axis in reversed(range(len(lanes))):
-        axes = (0, *(0 if carried[axis] else None for carried in mapped))
-        one = jax.vmap(one, in_axes=axes, axis_size=lanes[axis])
-    return one(here.token.over(lanes), *operands)
+    result: Any
+    terms: list[Any]
+    scale: Any
+    score: Any
+    control: Any
+    records: dict[Any, Any]
 
 
 def surrogate(
     jaxpr: Any, arguments: Sequence[Any], key: Any, token: Token, order: int, samples: int = 1
 ) -> Any:
-    """A surrogate of the expected value of a staged program that returns one real number.
+    """A surrogate of the expected value of a staged program that returns one real number. See `derive`."""
+    return derive(jaxpr, arguments, key, token, order, samples).value
+
+
+def derive(
+    jaxpr: Any, arguments: Sequence[Any], key: Any, token: Token, order: int, samples: int = 1,
+    averages: Mapping[Name, Any] | None = None, training: bool = False,
+) -> Derived:  # fmt: skip
+    """A surrogate of the expected value of a staged program, and what trains its estimators.
 
     Args:
         jaxpr: the staged program.
@@ -253,32 +141,18 @@ def surrogate(
         token: asks for independent noise in each lane of an enclosing `vmap`.
         order: the highest order of derivative that will be taken: 0, 1, or 2 for any.
         samples: how many runs `num_samples` averages.
+        averages: the state of the moving averages.
+        training: whether the parameters of estimators carry derivatives.
     """
-    planned = plan(jaxpr, order)
+    context = Context(jaxpr, plan(jaxpr, order), key, token, samples, averages or {}, training)
 
-    def run(arguments: Sequence[Any], order: int, fixed: Any, target: Target | None) -> tuple[Any, Any, Any]:
-        rule = _Derive(planned, order, fixed, target)
-        result = walk(jaxpr, arguments, rule, start(key, token, jaxpr=jaxpr, samples=samples))
-        value = result.outputs[0]
-        if order:
-            control = result.totals["control"].astype(value.dtype)
-            value = value * magic_box(result.totals["score"]).astype(value.dtype) + control
-        probability = [result.records[name, "probability"] for name in planned.joint]
-        return value, math.prod(probability, start=1), result.records
-
-    def path(fixed: dict[Name, Any]) -> Any:
-        value, probability, records = run(arguments, order, fixed, None)
-        base = probability * value
-        if order == 0 or not planned.replaced:
-            return base
-        return base + _replacements(planned, order, base, records, lambda *a: run(*a), arguments, fixed)
-
-    def total(tables: list[dict[Name, Any]], fixed: dict[Name, Any]) -> Any:
+    def total(tables: list[dict[Name, Any]], fixed: dict[Name, Any]) -> Derived:
         if not tables:
-            return path(fixed)
-        return jnp.sum(jax.vmap(lambda values: total(tables[1:], fixed | values))(tables[0]))
+            return _path(context, arguments, order, fixed)
+        found = jax.vmap(lambda values: total(tables[1:], fixed | values))(tables[0])
+        return jax.tree.map(lambda x: jnp.sum(x, axis=0), found)
 
-    return total(_tables(planned.joint), {})
+    return total(_tables(context.plan.joint), {})
 
 
 def _tables(joint: dict[Name, np.ndarray]) -> list[dict[Name, Any]]:
@@ -298,78 +172,238 @@ def _tables(joint: dict[Name, np.ndarray]) -> list[dict[Name, Any]]:
     return tables
 
 
+def inner_expectation(equation: Any, operands: Sequence[Any], name: Name, here: Here, order: int) -> Any:
+    """The surrogate of an inner expectation, in each of its lanes."""
+    lanes, mapped, key = equation.params["lanes"], equation.params["mapped"], here.key_of(name)
+
+    def one(token: Token, *operands: Any) -> Any:
+        return surrogate(equation.params["jaxpr"], operands, key, token, order, here.samples)
+
+    for axis in reversed(range(len(lanes))):
+        axes = (0, *(0 if carried[axis] else None for carried in mapped))
+        one = jax.vmap(one, in_axes=axes, axis_size=lanes[axis])
+    return one(here.token.over(lanes), *operands)
+
+
+# --- one run --------------------------------------------------------------------------------------
+
+
+def _make(context: Context, arguments: Sequence[Any], order: int, fixed: Any, target: Target | None) -> Made:
+    """One run, with its terms and their weights."""
+    planned = context.plan
+    rule = Derive(planned, order, fixed, target, context.training, inner_expectation)
+
+    def run(changes: list[Any]) -> Any:
+        feed = {cut.key: change for cut, change in zip(planned.cuts, changes, strict=True)}
+        here: Here = start(context.key, context.token, feed, context.jaxpr, context.samples)
+        root = None if planned.terms is None else planned.terms.root
+        found = walk(context.jaxpr, arguments, rule, here, root)
+        return found.weighted.get(0, found.outputs[0]), (found.outputs[0], found.totals, found.records)
+
+    if planned.cuts:
+        changes = [jnp.zeros(cut.shape, cut.dtype) for cut in planned.cuts]
+        weighted, pull, (value, totals, records) = jax.vjp(run, changes, has_aux=True)
+        (terms,) = pull(jnp.ones_like(weighted))
+    else:
+        (_, (value, totals, records)), terms = run([]), []
+    singles = [records[name, "probability"] for name in planned.joint if name not in planned.lanes]
+    single = math.prod(singles, start=1)
+    rest = value - sum(jnp.sum(term) for term in terms) if planned.lanes else value
+    scale = single / math.prod(len(planned.joint[name]) for name in planned.lanes)
+    terms = [
+        single * term * _probability(planned, number, records).astype(term.dtype)
+        for number, term in enumerate(terms)
+    ]
+    result = (scale * rest).astype(value.dtype)
+    if planned.lanes:
+        result = result + sum(jnp.sum(term) for term in terms)
+    return Made(result, terms, scale, totals["score"], totals["control"], records)
+
+
+def _probability(planned: Plan, number: int, records: dict[Any, Any]) -> Any:
+    """For each element of a term, the probability of the values of lanes that are summed over.
+
+    A choice that an element does not depend on counts as uniform, so that its values add up to one.
+    """
+    cut, product = planned.cuts[number], jnp.ones((), total_dtype())
+    for name in planned.lanes:
+        uniform = 1 / len(planned.joint[name])
+        if name in cut.dependence:
+            excess = records[name, "probability"] - uniform
+            product = product * (placed(excess, cut.dependence[name], cut.shape) + uniform)
+        else:
+            product = product * uniform
+    return product
+
+
+def _path(context: Context, arguments: Sequence[Any], order: int, fixed: dict[Name, Any]) -> Derived:
+    """The surrogate, weighted by the probability of the values that are summed over."""
+    planned, made = context.plan, _make(context, arguments, order, fixed, None)
+    zero = jnp.zeros((), total_dtype())
+    if order == 0:
+        return Derived(made.result, {}, zero)
+    returns = _returns(context, made)
+    scored = _scored(context, made, returns, order)
+    value = scored.value
+    if planned.replaced and order == 1:
+        value = value + _replacements(context, arguments, fixed, made, returns)
+    elif planned.replaced:
+        value = value + _telescope(context, arguments, fixed, made, value)
+    return scored._replace(value=value)
+
+
+def _returns(context: Context, made: Made) -> dict[Name, Any]:
+    """The return of every instance that is scored or replaced, without derivative."""
+    items = context.plan.scored | context.plan.replaced
+    if not items:
+        return {}
+    shapes = {name: instances(item) for name, item in items.items()}
+    return gather(context.plan.cuts, [stop_gradient(term) for term in made.terms], shapes)
+
+
+def _scored(context: Context, made: Made, returns: Mapping[Name, Any], order: int) -> Derived:
+    """The result with its scores."""
+    planned, records = context.plan, made.records
+    value, scale = made.result, stop_gradient(made.scale)
+    averages, regression = {}, jnp.zeros((), total_dtype())
+    if order > 1 and planned.scored:
+        scores = {name: moved(records[name, "score"]) for name in planned.scored}
+        logs = spread(planned.cuts, scores, total_dtype())
+        for log, term in zip(logs, made.terms, strict=True):
+            value = value + jnp.sum(term * jnp.expm1(log).astype(term.dtype))
+    if planned.loose:
+        value = value * magic_box(made.score).astype(value.dtype)
+    extra = scale * made.control
+    for name in planned.scored:
+        score = records[name, "score"]
+        baseline = _baseline(context, name, made, returns[name])
+        if order > 1:
+            extra = extra + jnp.sum(baseline * (1 - magic_box(score)))
+        else:
+            extra = extra + jnp.sum(stop_gradient(returns[name] - baseline) * moved(score))
+        lanes = tuple(range(len(planned.scored[name].lengths), score.ndim - _entries(planned, name)))
+        averages[name] = jnp.mean(returns[name], axis=lanes)
+        if context.training and (name, "baseline") in records:
+            error = returns[name] / jnp.maximum(scale, 1e-30) - records[name, "baseline"]
+            regression = regression + scale * jnp.sum(error**2) / 2
+    return Derived(value + extra.astype(value.dtype), averages, regression)
+
+
+def _entries(planned: Plan, name: Name) -> int:
+    return len(planned.scored[name].site.batch_shape)
+
+
+def _baseline(context: Context, name: Name, made: Made, returns: Any) -> Any:
+    """The baseline of each instance, weighted as the returns are."""
+    item, scale = context.plan.scored[name], stop_gradient(made.scale)
+    if (name, "baseline") in made.records:
+        return scale * stop_gradient(made.records[name, "baseline"])
+    kind = getattr(static(item.site)[1], "baseline", None)
+    if not isinstance(kind, Baseline):
+        return jnp.zeros_like(returns)
+    state = context.averages.get(name)
+    if state is not None:
+        lanes = [len(item.lengths) + lane for lane in range(len(item.site.lanes))]
+        state = jax.tree.map(lambda x: jnp.expand_dims(x, lanes) if jnp.ndim(x) else x, state)
+    found = kind.after(returns, context.samples, state, item.site.where)
+    return stop_gradient(scale * found if kind.averaged else found)
+
+
+# --- replaced runs --------------------------------------------------------------------------------
+
+
 def _replacements(
-    plan: Plan, order: int, base: Any, records: Any, run: Any, arguments: Sequence[Any], fixed: Any
+    context: Context, arguments: Sequence[Any], fixed: Any, base: Made, returns: Mapping[Name, Any]
 ) -> Any:
-    """The sum over all instances and phantoms of weight times (replaced run - base run)."""
-    names = list(plan.replaced)
-    targets = _targets(plan)
-    weights = jnp.concatenate([records[name, "weights"].reshape(-1) for name in names])
-    stopped = [jax.lax.stop_gradient(x) for x in arguments] if order == 1 else arguments
+    """For a first derivative: the sum of weight times (return in the replaced run - return)."""
+    planned, records = context.plan, base.records
+    names = list(planned.replaced)
+    shapes = {name: instances(planned.replaced[name]) for name in names}
+    stopped = [stop_gradient(x) for x in arguments]
+    targets = _targets(planned)
 
     def replaced(target: Target) -> Any:
-        value, probability, found = run(stopped, order if order > 1 else 0, fixed, target)
-        value = probability * value
-        if order == 1:
-            return jax.lax.stop_gradient(value)
-        before = _before(plan, found)
-        offsets = jnp.asarray(_offsets(plan))
-        return value * magic_box(before[offsets[target.site] + target.instance]).astype(value.dtype)
+        made = _make(context, stopped, 0, fixed, target)
+        after = gather(planned.cuts, [stop_gradient(term) for term in made.terms], shapes)
+        total = jnp.zeros((), total_dtype())
+        for number, name in enumerate(names):
+            weights = jax.lax.dynamic_index_in_dim(records[name, "weights"], target.phantom, -1, False)
+            hit = target.hits(number, planned.periods[name], [jnp.arange(size) for size in shapes[name]])
+            total = total + jnp.sum(jnp.where(hit, weights * (after[name] - returns[name]), 0))
+        return total
 
-    if not len(targets.site):
-        return jnp.zeros_like(base)
-    values = _map(replaced, targets)
-    if order == 1:
-        base = jax.lax.stop_gradient(base)
-        total = jnp.sum(weights.astype(base.dtype) * (values - base))
-    else:
-        before = _before(plan, records)
-        boxes = jnp.repeat(
-            magic_box(before), np.asarray(_phantom_counts(plan)), total_repeat_length=len(weights)
-        )
-        total = jnp.sum(weights.astype(base.dtype) * (values - boxes.astype(base.dtype) * base))
+    total = jnp.zeros((), total_dtype())
+    if len(targets.site):
+        total = total + jnp.sum(_map(replaced, targets))
     for name in names:
         if (name, "excess") in records:
+            total = total + jnp.sum(records[name, "excess"] * returns[name])
+    return total.astype(base.result.dtype)
+
+
+def _telescope(context: Context, arguments: Sequence[Any], fixed: Any, base: Made, result: Any) -> Any:
+    """For every order: the sum of weight times (replaced run - base run), with the boxes of those before."""
+    planned, records = context.plan, base.records
+    names, targets = list(planned.replaced), _targets(planned)
+    weights = jnp.concatenate([records[name, "weights"].reshape(-1) for name in names]).astype(result.dtype)
+    offsets = _offsets(planned)
+
+    def replaced(target: Target) -> Any:
+        made = _make(context, arguments, 2, fixed, target)
+        value = _scored(context, made, _returns(context, made), 2).value
+        before = _before(planned, made.records)
+        return value * magic_box(before[jnp.asarray(offsets)[target.site] + target.instance]).astype(
+            value.dtype
+        )
+
+    before = _before(planned, records)
+    total = jnp.zeros_like(result)
+    if len(targets.site):
+        values = _map(replaced, targets)
+        counts = np.asarray(_phantom_counts(planned))
+        boxes = jnp.repeat(magic_box(before), counts, total_repeat_length=len(weights))
+        total = jnp.sum(weights * (values - boxes.astype(result.dtype) * result))
+    for number, name in enumerate(names):
+        if (name, "excess") in records:
             excess = records[name, "excess"].reshape(-1)
-            if order > 1:
-                first = _offsets(plan)[names.index(name)]
-                excess = excess * magic_box(before[first : first + len(excess)])
-            total = total + jnp.sum(excess).astype(base.dtype) * base
+            excess = excess * magic_box(before[offsets[number] : offsets[number] + len(excess)])
+            total = total + jnp.sum(excess).astype(result.dtype) * result
     return total
 
 
-def _map(function: Any, targets: Target) -> Any:
+def _map(function: Callable[[Target], Any], targets: Target) -> Any:
     count = len(targets.site)
     if count <= CHUNK:
         return jax.vmap(function)(targets)
     return jax.lax.map(function, targets, batch_size=CHUNK)
 
 
-def _sizes(plan: Plan) -> list[int]:
-    return [item.size for item in plan.replaced.values()]
+def _offsets(planned: Plan) -> np.ndarray:
+    sizes = [item.size for item in planned.replaced.values()]
+    return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int)
 
 
-def _offsets(plan: Plan) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(_sizes(plan))[:-1]]).astype(int)
+def _phantom_counts(planned: Plan) -> list[int]:
+    return [item.site.phantoms for item in planned.replaced.values() for _ in range(item.size)]
 
 
-def _phantom_counts(plan: Plan) -> list[int]:
-    counts = [item.site.phantoms for item in plan.replaced.values()]
-    return [count for count, size in zip(counts, _sizes(plan), strict=True) for _ in range(size)]
-
-
-def _targets(plan: Plan) -> Target:
-    """Every instance and phantom, in the order of the flattened weights."""
-    sites, instances, phantoms = [], [], []
-    for number, (item, size) in enumerate(zip(plan.replaced.values(), _sizes(plan), strict=True)):
-        grid = np.indices((size, item.site.phantoms)).reshape(2, -1)
+def _targets(planned: Plan) -> Target:
+    """Every group of instances and every phantom, in the order of the flattened weights."""
+    rank = max((len(periods) for periods in planned.periods.values()), default=0)
+    sites, groups, counts, phantoms = [], [], [], []
+    for number, (name, item) in enumerate(planned.replaced.items()):
+        periods = planned.periods[name] if item.size else (0,)
+        grid = np.indices((*periods, item.site.phantoms)).reshape(len(periods) + 1, -1)
+        padded = np.zeros((rank, grid.shape[1]), int)
+        padded[: len(periods)] = grid[:-1]
         sites.append(np.full(grid.shape[1], number))
-        instances.append(grid[0])
-        phantoms.append(grid[1])
-    return Target(*(jnp.asarray(np.concatenate(part)) for part in (sites, instances, phantoms)))
+        groups.append(padded.T)
+        counts.append(np.arange(grid.shape[1]) // max(item.site.phantoms, 1))
+        phantoms.append(grid[-1])
+    return Target(*(jnp.asarray(np.concatenate(part)) for part in (sites, groups, counts, phantoms)))
 
 
-def _before(plan: Plan, records: Any) -> Any:
+def _before(planned: Plan, records: Any) -> Any:
     """For each instance, the log density of all instances before it."""
-    scores = jnp.concatenate([records[name, "log_density"].reshape(-1) for name in plan.replaced])
+    scores = jnp.concatenate([records[name, "log_density"].reshape(-1) for name in planned.replaced])
     return jnp.concatenate([jnp.zeros(1, scores.dtype), jnp.cumsum(scores)[:-1]])

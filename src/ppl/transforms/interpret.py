@@ -29,6 +29,7 @@ from ppl.transforms import jax_internals as internals
 from ppl.transforms.naming import CHOICES, INNER, Count, Name, advance, next_name
 from ppl.transforms.occurrences import Occurrence, first_choice, no_rule, occurrences
 from ppl.transforms.position import Here, Loop
+from ppl.transforms.terms import Node
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -76,11 +77,15 @@ class Rule:
 
 
 class Result(NamedTuple):
-    """What a walk returns: the program's outputs, the totals and the records."""
+    """What a walk returns: the program's outputs, the totals and the records.
+
+    `weighted` are the outputs, by number, with their terms weighted, of those that are followed.
+    """
 
     outputs: list[Any]
     totals: dict[str, Any]
     records: dict[Any, Any]
+    weighted: Mapping[int, Any] = NOTHING
 
 
 def total_dtype() -> Any:
@@ -88,7 +93,10 @@ def total_dtype() -> Any:
     return jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(float))
 
 
-def walk(jaxpr: Any, arguments: Sequence[Any], rule: Rule, here: Here) -> Result:
+def walk(
+    jaxpr: Any, arguments: Sequence[Any], rule: Rule, here: Here, terms: Node | None = None,
+    weighted: Mapping[int, Any] = NOTHING,
+) -> Result:  # fmt: skip
     """Interpret a staged program.
 
     Args:
@@ -96,9 +104,13 @@ def walk(jaxpr: Any, arguments: Sequence[Any], rule: Rule, here: Here) -> Result
         arguments: one array for each of its inputs.
         rule: the interpreter.
         here: where this program stands in the whole.
+        terms: how the additive terms of the result are followed. Each element of a term is then scaled by
+            one plus what the feed holds for it, in a second version of whatever is linear in it.
+        weighted: the second version of some inputs.
     """
     environment: dict[Any, Any] = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
     environment.update(zip(jaxpr.jaxpr.invars, arguments, strict=True))
+    follower = None if terms is None else _Weighted(terms, environment, weighted, here)
     totals = rule.zeros()
     records: dict[Any, Any] = {}
     stretch: list[Any] = []
@@ -106,20 +118,67 @@ def walk(jaxpr: Any, arguments: Sequence[Any], rule: Rule, here: Here) -> Result
     def read(atom: Any) -> Any:
         return environment[atom] if isinstance(atom, Var) else jnp.asarray(atom.val, atom.aval.dtype)
 
-    for equation in (*jaxpr.jaxpr.eqns, None):
-        if equation is not None and not _concerns(equation, rule):
+    for number, equation in enumerate((*jaxpr.jaxpr.eqns, None)):
+        inner = None if terms is None else terms.inner.get(number)
+        if equation is not None and inner is None and not _concerns(equation, rule):
             stretch.append(equation)
             continue
         if stretch:
             internals.evaluate(jaxpr.jaxpr, stretch, environment)
+            if follower is not None:
+                follower.through(stretch)
             stretch = []
         if equation is None:
             break
-        result = _step(equation, [read(v) for v in equation.invars], rule, here)
+        operands = [read(v) for v in equation.invars]
+        if follower is None or inner is None:
+            result = _step(equation, operands, rule, here)
+        else:
+            followed = {i: follower.read(equation.invars[i]) for i in inner.inputs}
+            result = _step(equation, operands, rule, here, inner, followed)
+            follower.keep(equation, result.weighted)
         environment.update(zip(equation.outvars, result.outputs, strict=True))
         totals = {name: totals[name] + result.totals.get(name, 0) for name in totals}
         merge_records(records, result.records)
-    return Result([read(v) for v in jaxpr.jaxpr.outvars], totals, records)
+    outputs = [read(v) for v in jaxpr.jaxpr.outvars]
+    if terms is None or follower is None:
+        return Result(outputs, totals, records)
+    found = {number: follower.read(jaxpr.jaxpr.outvars[number]) for number in terms.outputs}
+    return Result(outputs, totals, records, found)
+
+
+class _Weighted:
+    """The second version of the variables that are linear in terms, along the walk through one jaxpr."""
+
+    def __init__(
+        self, terms: Node, environment: dict[Any, Any], weighted: Mapping[int, Any], here: Here
+    ) -> None:
+        self.terms, self.plain, self.here = terms, environment, here
+        variables = terms.scope.jaxpr.invars
+        self.known = {variables[number]: value for number, value in weighted.items()}
+
+    def read(self, atom: Any) -> Any:
+        """The second version of a value; where it depends on no choice, the value itself."""
+        if internals.is_literal(atom):
+            return jnp.asarray(atom.val, atom.aval.dtype)
+        if atom not in self.known and atom in self.terms.cuts:
+            change = self.here.feed[self.terms.cuts[atom].key]
+            self.known[atom] = self.plain[atom] * (1 + change)
+        return self.known.get(atom, self.plain[atom])
+
+    def through(self, equations: Sequence[Any]) -> None:
+        """Go through linear equations that have been evaluated."""
+        for equation in equations:
+            if any(v in self.terms.expanded for v in equation.outvars):
+                linear = [equation.invars[i] for i in self.terms.linear(equation)]
+                environment = {v: self.plain[v] for v in equation.invars if not internals.is_literal(v)}
+                environment |= {v: self.read(v) for v in linear}
+                internals.evaluate(self.terms.scope.jaxpr, [equation], environment)
+                self.known.update((v, environment[v]) for v in equation.outvars if v in environment)
+
+    def keep(self, equation: Any, weighted: Mapping[int, Any]) -> None:
+        """Keep what followed outputs have become."""
+        self.known.update((equation.outvars[number], value) for number, value in weighted.items())
 
 
 def _concerns(equation: Any, rule: Rule) -> bool:
@@ -139,7 +198,10 @@ def merge_records(records: dict[Any, Any], new: Mapping[Any, Any]) -> None:
             records[key] = records[key] + value
 
 
-def _step(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
+def _step(
+    equation: Any, values: list[Any], rule: Rule, here: Here, terms: Node | None = None,
+    weighted: Mapping[int, Any] = NOTHING,
+) -> Result:  # fmt: skip
     primitive = equation.primitive
     if primitive is sample_p:
         site = equation.params["site"]
@@ -153,9 +215,9 @@ def _step(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
     if primitive in rule.kinds:
         return Result(*rule.other(equation, values, here), {})
     if primitive in internals.CALLS:
-        return walk(equation.params[internals.CALLS[primitive]], values, rule, here)
+        return walk(equation.params[internals.CALLS[primitive]], values, rule, here, terms, weighted)
     if primitive is internals.SCAN:
-        return _scan(internals.scan_parts(equation.params, values), rule, here)
+        return _scan(internals.scan_parts(equation.params, values), rule, here, terms, weighted)
     if primitive is internals.COND:
         return _cond(equation.params["branches"], values[0], values[1:], rule, here)
     if primitive is internals.WHILE:
@@ -183,27 +245,40 @@ def _names_in(jaxpr: Any, here: Here) -> list[Occurrence]:
     return list(occurrences(jaxpr, dict(here.count)))
 
 
-def _scan(scan: internals.Scan, rule: Rule, here: Here) -> Result:
+def _scan(
+    scan: internals.Scan, rule: Rule, here: Here, terms: Node | None, weighted: Mapping[int, Any]
+) -> Result:
     keyed = _Keyed()
     inner = {key for item in _names_in(scan.body, here) for key in (item.name, item.name[0])}
+    inner |= set() if terms is None else terms.keys
     feed = {key: value for key, value in here.feed.items() if key in inner}
     final: Count = {}
+    consts, count = len(scan.consts), len(scan.carry)
+    followed = frozenset() if terms is None else terms.outputs
+    fixed = {i: x for i, x in weighted.items() if i < consts}
+    handed = {i: x for i, x in weighted.items() if consts <= i < consts + count}
+    sliced = {i: x for i, x in weighted.items() if i >= consts + count}
 
-    def body(carry: Any, inputs: Any) -> Any:
-        step, xs, fed = inputs
+    def body(state: Any, inputs: Any) -> Any:
+        (carry, second), (step, xs, fed, parts) = state, inputs
         inside = here.inside(Loop(step, scan.length), fed)
-        result = walk(scan.body, [*scan.consts, *carry, *xs], rule, inside)
+        operands = [*scan.consts, *carry, *xs]
+        result = walk(scan.body, operands, rule, inside, terms, fixed | second | parts)
         final.update(inside.count)
         outputs = result.outputs
-        return outputs[: len(carry)], (outputs[len(carry) :], result.totals, keyed.pack(result.records))
+        state = outputs[:count], {i: result.weighted[i - consts] for i in second}
+        rows = {i: x for i, x in result.weighted.items() if i >= count}
+        return state, (outputs[count:], rows, result.totals, keyed.pack(result.records))
 
     steps = jnp.arange(scan.length)
-    carry, (ys, totals, records) = jax.lax.scan(
-        body, scan.carry, (steps, scan.xs, feed), scan.length, scan.reverse, scan.unroll
+    (carry, second), (ys, rows, totals, records) = jax.lax.scan(
+        body, (scan.carry, handed), (steps, scan.xs, feed, sliced), scan.length, scan.reverse, scan.unroll
     )
     advance(here.count, final)
     totals = {name: jnp.sum(total, axis=0) for name, total in totals.items()}
-    return Result([*carry, *ys], totals, keyed.unpack(records))
+    found = {i - consts: x for i, x in second.items()} | rows
+    found = {i: x for i, x in found.items() if i in followed}
+    return Result([*carry, *ys], totals, keyed.unpack(records), found)
 
 
 def _cond(branches: Sequence[Any], index: Any, operands: list[Any], rule: Rule, here: Here) -> Result:

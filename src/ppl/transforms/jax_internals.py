@@ -63,6 +63,12 @@ def scan_outputs(params: dict[str, Any], values: Sequence[Any]) -> tuple[list[An
     return list(values[:carry]), list(values[carry:])
 
 
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many constants and how many carried values the body of a `scan` equation takes."""
+    consts, carry, _ = (list(part) for part in params["ft_in"].unpack())
+    return len(consts), len(carry)
+
+
 CALLS: dict[Any, str] = {
     P.jit_p: "jaxpr",
     P.closed_call_p: "call_jaxpr",
