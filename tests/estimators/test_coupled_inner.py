@@ -94,3 +94,17 @@ def test_under_jit_in_a_program_with_using_and_an_odd_number_of_runs(coupled: An
     found = np.asarray(jax.vmap(gradient, in_axes=(0, None))(jax.random.split(jax.random.key(1), 2000), 0.2))
     wanted = 1.5 * np.exp(0.2 + 0.5) + 1.0  # E[sum of g] = 1.5 exp(t + 1/2)
     assert abs(found.mean() - wanted) < 5 * found.std() / np.sqrt(len(found))
+
+
+@both
+def test_baselines_of_other_runs_are_refused_and_others_are_kept(coupled: Any) -> None:
+    with pytest.raises(ppl.UnsupportedProgram, match=r"LeaveOneOut.*needs them independent"):
+        coupled(Reinforce(baseline="loo"))
+    assert coupled(Reparam()).baseline is None
+    outer = coupled(Reinforce(baseline="average"))
+    assert outer.baseline == Reinforce(baseline="average").baseline
+    objective = ppl.expectation(lambda t: 9.0 + (ppl.normal(t, 1.0).using(outer) @ "x"))
+    key = jax.random.key(4)
+    state = objective.initial_state(0.3)
+    assert jax.tree.leaves(state), "the average of the inner estimator is kept"
+    assert np.isfinite(objective.grad(key, 0.3, num_samples=2))

@@ -34,6 +34,9 @@ class Antithetic(Coupled):
     Attributes:
         inner: any other estimator; what it admits, and to which order it is right, stay as they are.
 
+    Raises:
+        UnsupportedProgram: `inner` has a baseline made of the other runs, `Reinforce(baseline="loo")`.
+
     Example:
         >>> import ppl, jax
         >>> @ppl.expectation

@@ -13,6 +13,8 @@ from typing import Any, override
 import jax
 import jax.numpy as jnp
 
+from ppl.errors import UnsupportedProgram
+from ppl.estimators.baselines import Baseline
 from ppl.estimators.protocol import Contribution, Estimator
 from ppl.estimators.reparam import Reparam
 from ppl.noise import BERNOULLI, CATEGORICAL, GEOMETRIC, NORMAL, UNIFORM, Law, Noise
@@ -85,9 +87,26 @@ class Coupled(Estimator):
 
     Attributes:
         inner: makes the contribution of each run.
+
+    Raises:
+        UnsupportedProgram: the baseline of `inner` is made of the other runs, which are not independent.
     """
 
     inner: Estimator = field(default_factory=Reparam)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.baseline, Baseline) and not self.baseline.averaged:
+            name = type(self).__name__
+            raise UnsupportedProgram(
+                f"{name}({type(self.inner).__name__}(baseline={self.baseline!r})): {name} makes the runs "
+                "depend on each other, and a baseline of the other runs needs them independent; the gradient "
+                'would be biased. Use another, such as a number or "average", or leave the runs independent.'
+            )
+
+    @property
+    def baseline(self) -> Any:
+        """That of the inner estimator, if it has one."""
+        return getattr(self.inner, "baseline", None)
 
     @abstractmethod
     def couple(self, noise: Noise) -> Noise:

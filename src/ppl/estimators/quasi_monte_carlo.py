@@ -41,6 +41,9 @@ class QuasiMonteCarlo(Coupled):
     Attributes:
         inner: any other estimator; what it admits, and to which order it is right, stay as they are.
 
+    Raises:
+        UnsupportedProgram: `inner` has a baseline made of the other runs, `Reinforce(baseline="loo")`.
+
     Example:
         >>> import ppl, jax
         >>> @ppl.expectation
