@@ -135,3 +135,21 @@ def test_vargrad() -> None:
         plain = gradients(lambda t: jnp.mean(jax.vmap(particle(t))(jnp.arange(4))), at)  # noqa: B023
         vargrad = gradients(lambda t: ppl.vargrad(4)(problem.target(t), problem.guide(t)), at)  # noqa: B023
         check_reduced("vargrad", vargrad, plain, most)
+
+
+@pytest.mark.parametrize("name", ["sticking_the_landing", "vimco"])
+def test_each_datum_is_weighed_by_its_own_bound(name: str) -> None:
+    """In lanes a score multiplies the bound of its lane alone, so that variances add up."""
+    bound = {"sticking_the_landing": ppl.sticking_the_landing, "vimco": ppl.vimco(2)}[name]
+
+    @ppl.gen
+    def scored(t: Any) -> Any:
+        ppl.normal(t[0], 0.5**0.5).using(Reinforce()) @ "x"
+
+    def lanes(count: int) -> np.ndarray:
+        one = lambda t: lambda y: bound(model().condition({"y": y}), scored(t))
+        return gradients(lambda t: jnp.sum(jax.vmap(one(t))(jnp.full(count, 1.0))), jnp.array([0.8]))
+
+    found, low, high = interval(ratio, lanes(8), lanes(1))
+    print(f"{name}: eight data have {found:.1f} times the variance of one, from {low:.1f} to {high:.1f}")
+    assert 6.5 < low and high < 10
