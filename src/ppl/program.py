@@ -116,12 +116,17 @@ class Program(Measure):
     def using(self, estimators: Any) -> Program:
         return Program(self.function, self.args, self.kwargs, (*self.layers, Using(estimators)))
 
+    def chosen(self, site: Site) -> Any:
+        """The estimator that `using` gives a choice; `None` if it keeps its own."""
+        chosen = None
+        for layer in self.layers:
+            chosen = layer(site.address, site.family) or chosen
+        return chosen
+
     def _bind(self, prefix: tuple[str, ...], recorded: bool) -> Callable[..., Any]:
         def reestimate(site: Site, made: Any) -> tuple[Any, dict[str, Any]]:
             distribution, estimator = made
-            chosen = None
-            for layer in self.layers:
-                chosen = layer(site.address, site.family) or chosen
+            chosen = self.chosen(site)
             if chosen is None:
                 return estimator, {}
             return _chosen(site, chosen, distribution)

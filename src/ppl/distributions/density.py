@@ -158,7 +158,7 @@ def relaxed_log_density(distribution: Any, value: Any) -> jax.Array:
         >>> relaxed_log_density(dist.BernoulliProbs(0.25), 0.5).round(4).item()
         -0.837
     """
-    return _relaxed(_at_least_float32(distribution), _at_least_float32(jnp.asarray(value)))
+    return _relaxed(at_least_float32(distribution), at_least_float32(jnp.asarray(value)))
 
 
 @singledispatch

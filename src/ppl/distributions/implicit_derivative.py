@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from ppl.errors import UnsupportedProgram
+from ppl.refusal import undifferentiated
 
 Velocity = Callable[..., tuple[Any, ...]]
 
@@ -73,18 +73,10 @@ def standardized(family: str, velocity: Velocity) -> Callable[..., Any]:
 
 def _differentiated_once(family: str) -> Callable[[Any], Any]:
     """The identity, which refuses to be differentiated."""
-
-    @jax.custom_jvp
-    def once(x: Any) -> Any:
-        return x
-
-    @once.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        raise UnsupportedProgram(
-            f"a second derivative was taken through an implicitly reparameterised draw of {family}, for "
-            "which only the first is known. Give the choice an estimator that is right to every order: "
-            "`.using(ppl.estimators.Reinforce())`, or, for a single gamma, beta, Dirichlet or the like, "
-            "`GeneralizedReparam()` or `RejectionReparam()`."
-        )
-
-    return once
+    why = (
+        f"a second derivative was taken through an implicitly reparameterised draw of {family}, for "
+        "which only the first is known. Give the choice an estimator that is right to every order: "
+        "`.using(ppl.estimators.Reinforce())`, or, for a single gamma, beta, Dirichlet or the like, "
+        "`GeneralizedReparam()` or `RejectionReparam()`."
+    )
+    return lambda x: undifferentiated(x, why)

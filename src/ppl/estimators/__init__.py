@@ -9,6 +9,7 @@ as it is*, and the check for jumps looks at all of it.
 """
 
 from ppl.estimators import baselines as baselines
+from ppl.estimators.antithetic import Antithetic as Antithetic
 from ppl.estimators.arm import ARM as ARM
 from ppl.estimators.boundary_corrected import BoundaryCorrected as BoundaryCorrected
 from ppl.estimators.disarm import DisARM as DisARM
@@ -21,6 +22,7 @@ from ppl.estimators.measure_valued import MeasureValued as MeasureValued
 from ppl.estimators.protocol import Contribution as Contribution
 from ppl.estimators.protocol import Estimator as Estimator
 from ppl.estimators.protocol import magic_box as magic_box
+from ppl.estimators.quasi_monte_carlo import QuasiMonteCarlo as QuasiMonteCarlo
 from ppl.estimators.rebar import Rebar as Rebar
 from ppl.estimators.reinforce import Reinforce as Reinforce
 from ppl.estimators.rejection_reparam import RejectionReparam as RejectionReparam

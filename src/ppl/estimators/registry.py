@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ppl.distributions.density import support_values
 from ppl.errors import EstimatorNotAdmitted
+from ppl.estimators.antithetic import Antithetic
 from ppl.estimators.arm import ARM
 from ppl.estimators.boundary_corrected import BoundaryCorrected
 from ppl.estimators.disarm import DisARM
@@ -18,6 +19,7 @@ from ppl.estimators.gumbel_softmax import GumbelSoftmax
 from ppl.estimators.leave_one_out import LeaveOneOut
 from ppl.estimators.measure_valued import MeasureValued
 from ppl.estimators.protocol import Estimator
+from ppl.estimators.quasi_monte_carlo import QuasiMonteCarlo
 from ppl.estimators.rebar import Rebar
 from ppl.estimators.reinforce import Reinforce
 from ppl.estimators.rejection_reparam import RejectionReparam
@@ -42,6 +44,8 @@ ESTIMATORS: tuple[Estimator, ...] = (
     Relax(jnp.sum),
     LeaveOneOut(samples=2),
     Reinforce(),
+    Antithetic(),
+    QuasiMonteCarlo(),
     GumbelSoftmax(1.0),
     GumbelRao(1.0),
     StraightThrough(),
