@@ -152,4 +152,4 @@ def test_each_datum_is_weighed_by_its_own_bound(name: str) -> None:
 
     found, low, high = interval(ratio, lanes(8), lanes(1))
     print(f"{name}: eight data have {found:.1f} times the variance of one, from {low:.1f} to {high:.1f}")
-    assert 6.5 < low and high < 10
+    assert low > 6.5 and high < 10
