@@ -156,7 +156,7 @@ def test_what_depends_on_earlier_draws_and_runs_again(coupled: Any) -> None:
     """A coupled coin decides the law of the next, whose phantoms run the rest again from the same noise."""
 
     def program(t: Any) -> Any:
-        x = ppl.flip(sigmoid(t[:1])).using(coupled(Enumerate())) @ "x"
+        x = ppl.flip(sigmoid(t[:1])).using(coupled(MeasureValued())) @ "x"
         y = ppl.flip(jnp.where(x, 0.5, 0.0) + sigmoid(t[1:])).using(coupled(MeasureValued())) @ "y"
         return jnp.sum(2.0 * x * y + y * t[0])
 
