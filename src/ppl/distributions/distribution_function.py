@@ -301,9 +301,19 @@ def _alike(*arrays: Any) -> list[Any]:
 
 def _gamma_tails(d: Any, x: Any) -> Tails:
     z, a = _alike(x * d.rate, d.concentration)
-    low = gammainc(a, z)
+    low, high = _logarithms(gammainc(a, z), gammaincc(a, z))
     power = a * (jnp.log(x) + jnp.log(d.rate)) - gammaln(a + 1)  # where F itself underflows
-    return jnp.where(low > jnp.finfo(z.dtype).tiny, jnp.log(low), power), jnp.log(gammaincc(a, z))
+    return jnp.where(jnp.isneginf(low), power, low), high
+
+
+def _logarithms(low: Any, high: Any) -> Tails:
+    """Of two probabilities that sum to one, from the smaller."""
+    left = low < high
+    low, high = (
+        jnp.where(left, jnp.log(low), jnp.log1p(-high)),
+        jnp.where(left, jnp.log1p(-low), jnp.log(high)),
+    )
+    return low, high
 
 
 def _beta(d: Any, x: Any) -> Any:
@@ -313,7 +323,7 @@ def _beta(d: Any, x: Any) -> Any:
 
 def _beta_tails(d: Any, x: Any) -> Tails:
     a, b, x = _alike(d.concentration1, d.concentration0, x)
-    return jnp.log(betainc(a, b, x)), jnp.log(betainc(b, a, 1 - x))
+    return _logarithms(betainc(a, b, x), betainc(b, a, 1 - x))
 
 
 def _student_velocity(z: Any, df: Any) -> tuple[Any]:
