@@ -102,7 +102,8 @@ class Distribution(Measure):
     @override
     def propose(self) -> Trace:
         value = choose(self.family, self.numpyro, self.estimator, None, user_line())
-        return Trace(value, jnp.sum(log_density(self.numpyro, value)), value)
+        score = log_density if self.estimator is None else self.estimator.log_density
+        return Trace(value, jnp.sum(score(self.numpyro, value)), value)
 
     @override
     def log_density(self, choices: Any) -> jax.Array:

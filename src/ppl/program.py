@@ -12,7 +12,7 @@ from ppl.address import canonical
 from ppl.choices import Choices, merge
 from ppl.choose import Using, needs, shapes
 from ppl.compiled import compiled
-from ppl.errors import UnsupportedProgram
+from ppl.errors import EstimatorNotAdmitted, UnsupportedProgram
 from ppl.estimators.protocol import Estimator
 from ppl.estimators.registry import check_admitted
 from ppl.given import prepared
@@ -116,12 +116,17 @@ class Program(Measure):
     def using(self, estimators: Any) -> Program:
         return Program(self.function, self.args, self.kwargs, (*self.layers, Using(estimators)))
 
+    def chosen(self, site: Site) -> Any:
+        """The estimator that `using` gives a choice; `None` if it keeps its own."""
+        chosen = None
+        for layer in self.layers:
+            chosen = layer(site.address, site.family) or chosen
+        return chosen
+
     def _bind(self, prefix: tuple[str, ...], recorded: bool) -> Callable[..., Any]:
         def reestimate(site: Site, made: Any) -> tuple[Any, dict[str, Any]]:
             distribution, estimator = made
-            chosen = None
-            for layer in self.layers:
-                chosen = layer(site.address, site.family) or chosen
+            chosen = self.chosen(site)
             if chosen is None:
                 return estimator, {}
             return _chosen(site, chosen, distribution)
@@ -140,7 +145,15 @@ def _chosen(site: Site, estimator: Any, distribution: Any) -> tuple[Any, dict[st
     if isinstance(estimator, Estimator):
         estimator = estimator.prepare(site.support)
     check_admitted(estimator, distribution, site.where)
-    return estimator, needs(estimator, shapes(distribution, estimator))
+    made = shapes(distribution, estimator)
+    if made.value.dtype != site.dtype:
+        raise EstimatorNotAdmitted(
+            f"{type(estimator).__name__}, chosen from outside for {site.where}, makes a value of dtype "
+            f"{made.value.dtype}, but the program around it was staged for a value of dtype {site.dtype}. "
+            f"Choose it where the choice is made, `{site.family}(...).using({estimator.usage})`, or make the "
+            "choice a ppl.families.one_hot_categorical, whose values are floats under every estimator."
+        )
+    return estimator, needs(estimator, made)
 
 
 def _log_density(program: Program, choices: Choices) -> jax.Array:

@@ -12,6 +12,7 @@ import pytest
 import scipy.stats as st
 
 from ppl.distributions.flip import Flip
+from ppl.distributions.one_hot import OneHotCategoricalLogits, OneHotCategoricalProbs
 
 
 class Example(NamedTuple):
@@ -136,6 +137,14 @@ VECTOR: dict[str, Example] = {
         lambda: npd.Dirichlet(jnp.array([1.5, 0.7, 2.8])),
         None,
         (np.array([0.5, 0.6, -0.1]), np.array([0.2, 0.2, 0.2])),
+    ),
+    "one_hot_categorical": Example(
+        lambda: OneHotCategoricalProbs(jnp.array([0.2, 0.5, 0.3])),
+        None,
+        (np.array([1.0, 1.0, 0.0]), np.array([1.5, -0.5, 0.0])),
+    ),
+    "one_hot_categorical_logits": Example(
+        lambda: OneHotCategoricalLogits(jnp.array([0.0, 1.3, -0.4])), None, (np.array([0.5, 0.0, 0.0]),)
     ),
     "projected_normal": Example(
         lambda: npd.ProjectedNormal(jnp.array([0.5, 1.0, -0.3])), None, (np.array([2.0, 0.0, 0.0]),)

@@ -261,7 +261,7 @@ def _scan(
 
     def body(state: Any, inputs: Any) -> Any:
         (carry, second), (step, xs, fed, parts) = state, inputs
-        inside = here.inside(Loop(step, scan.length), fed)
+        inside = here.inside(Loop(step, scan.length), dict(zip(feed, fed, strict=True)))
         operands = [*scan.consts, *carry, *xs]
         result = walk(scan.body, operands, rule, inside, terms, fixed | second | parts)
         final.update(inside.count)
@@ -272,7 +272,12 @@ def _scan(
 
     steps = jnp.arange(scan.length)
     (carry, second), (ys, rows, totals, records) = jax.lax.scan(
-        body, (scan.carry, handed), (steps, scan.xs, feed, sliced), scan.length, scan.reverse, scan.unroll
+        body,
+        (scan.carry, handed),
+        (steps, scan.xs, list(feed.values()), sliced),
+        scan.length,
+        scan.reverse,
+        scan.unroll,
     )
     advance(here.count, final)
     totals = {name: jnp.sum(total, axis=0) for name, total in totals.items()}

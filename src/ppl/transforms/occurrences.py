@@ -61,6 +61,16 @@ class Occurrence(NamedTuple):
         """How many instances it stands for, in loops of known lengths."""
         return math.prod(length or 0 for length in self.lengths) * math.prod(self.site.instances)
 
+    @property
+    def distribution(self) -> Any:
+        """The distribution of one lane, with shapes and dtypes in place of arrays."""
+        return self.site.one_lane([variable.aval for variable in self.calls[-1].invars])[0]
+
+    @property
+    def estimator(self) -> Any:
+        """The gradient estimator of one lane, with shapes and dtypes in place of arrays."""
+        return self.site.one_lane([variable.aval for variable in self.calls[-1].invars])[1]
+
     def excludes(self, other: Occurrence) -> bool:
         """Whether the two lie in different branches of one conditional."""
         mine = dict(self.branches)
