@@ -112,12 +112,18 @@ class Scope:
 
 
 class _Walk:
-    """Where the analysis stands: which choices are watched, and the lengths of the enclosing loops."""
+    """Where the analysis stands: which choices are watched, and the lengths of the enclosing loops.
+
+    Attributes:
+        axes: how many axes the instances of each choice have that was met.
+    """
 
     def __init__(
-        self, watched: Callable[[Name], bool], count: Count, lengths: tuple[int | None, ...] = ()
-    ) -> None:
+        self, watched: Callable[[Name], bool], count: Count, lengths: tuple[int | None, ...] = (),
+        axes: dict[Name, int] | None = None,
+    ) -> None:  # fmt: skip
         self.watched, self.count, self.lengths = watched, count, lengths
+        self.axes: dict[Name, int] = {} if axes is None else axes
 
     @property
     def step(self) -> int:
@@ -125,17 +131,24 @@ class _Walk:
         return -1 - len(self.lengths)
 
     def inside(self, *lengths: int | None) -> _Walk:
-        return _Walk(self.watched, dict(self.count), (*self.lengths, *lengths))
+        return _Walk(self.watched, dict(self.count), (*self.lengths, *lengths), self.axes)
 
 
 def analyze(jaxpr: Any, watched: Callable[[Name], bool]) -> Scope:
     """The dependence of every variable of a staged program on the choices that are watched."""
-    return _scope(jaxpr, [NONE] * len(jaxpr.invars), _Walk(watched, {}))
+    walk = _Walk(watched, {})
+    scope = _scope(jaxpr, [NONE] * len(jaxpr.invars), walk)
+    if internals.has_references(jaxpr):  # What goes through a mutable array is not followed.
+        scope.known = dict.fromkeys(scope.known, {name: (None,) * axes for name, axes in walk.axes.items()})
+        scope.inner = {}
+    return scope
 
 
 def reaching(jaxpr: Any) -> set[int]:
     """The numbers of the inputs that the outputs of a staged program depend on, other than by estimators."""
     inputs: list[Dependence] = [{number: ()} for number in range(len(jaxpr.invars))]
+    if internals.has_references(jaxpr):
+        return set(range(len(jaxpr.invars)))
     return {
         number for output in _scope(jaxpr, inputs, _Walk(lambda name: False, {})).outputs for number in output
     }
@@ -193,6 +206,7 @@ def _choice(equation: Any, operands: list[Dependence], walk: _Walk) -> Dependenc
         return parameters
     steps = tuple((-1 - loop, 0, 0) for loop in range(len(walk.lengths)))
     own = steps + tuple((axis, 0, 0) for axis in range(len(site.instances)))
+    walk.axes[name] = len(own)
     return join(parameters, {name: own})
 
 
@@ -265,13 +279,7 @@ def _inner(equation: Any, operands: list[Dependence]) -> Dependence:
 
 
 def _cond(equation: Any, operands: list[Dependence], walk: _Walk) -> list[Dependence]:
-    counts: list[Count] = []
-    cases = []
-    for branch in equation.params["branches"]:
-        inside = walk.inside()
-        cases.append(_scope(branch, operands[1:], inside).outputs)
-        counts.append(inside.count)
-    advance(walk.count, *counts)
+    cases = [_scope(branch, operands[1:], walk).outputs for branch in equation.params["branches"]]
     return [join(operands[0], *case) for case in zip(*cases, strict=True)]
 
 
@@ -279,12 +287,13 @@ def _settle(
     carry: list[Dependence], step: Callable[[list[Dependence]], list[Dependence]]
 ) -> list[Dependence]:
     """The least dependences that hold before every step: those that go on growing have no end."""
-    for turn in range(64):
+    first = True
+    while True:  # Each turn adds a choice or loses an end of a relation.
         merged = [join(*pair) for pair in zip(carry, step(carry), strict=True)]
         if merged == carry:
             return carry
-        carry = merged if turn < 1 else [_widened(old, new) for old, new in zip(carry, merged, strict=True)]
-    return [forget(dependence) for dependence in carry]  # pragma: no cover - each turn loses an end
+        carry = merged if first else [_widened(old, new) for old, new in zip(carry, merged, strict=True)]
+        first = False
 
 
 def _widened(old: Dependence, new: Dependence) -> Dependence:
