@@ -288,25 +288,24 @@ def _scan(
 
 def _cond(branches: Sequence[Any], index: Any, operands: list[Any], rule: Rule, here: Here) -> Result:
     shapes: dict[Any, Any] = {}
+    counts: list[Count] = []
     for branch in branches:
-        for item in _names_in(branch, here):
+        counts.append(dict(here.count))
+        for item in occurrences(branch, here.count):
             for key, (shape, dtype) in rule.recorded(item.name, item.site).items():
                 shapes[key] = jax.ShapeDtypeStruct((*item.lengths, *shape), dtype)
-    counts: list[Count] = []
 
-    def taken(branch: Any) -> Any:
+    def taken(branch: Any, count: Count) -> Any:
         def run(*operands: Any) -> Any:
-            inside = here._replace(count=dict(here.count))
-            result = walk(branch, operands, rule, inside)
-            counts.append(inside.count)
+            result = walk(branch, operands, rule, here._replace(count=dict(count)))
             blank = {key: jnp.zeros(s.shape, s.dtype) for key, s in shapes.items()}
             filled = blank | result.records
             return result.outputs, result.totals, [filled[key] for key in shapes]
 
         return run
 
-    outputs, totals, records = jax.lax.switch(index, [taken(branch) for branch in branches], *operands)
-    advance(here.count, *counts)
+    runs = [taken(branch, count) for branch, count in zip(branches, counts, strict=True)]
+    outputs, totals, records = jax.lax.switch(index, runs, *operands)
     return Result(list(outputs), totals, dict(zip(shapes, records, strict=True)))
 
 

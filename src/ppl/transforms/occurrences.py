@@ -11,7 +11,7 @@ from ppl.inner import expect_p
 from ppl.site import Site, sample_p
 from ppl.source import equation_line
 from ppl.transforms import jax_internals as internals
-from ppl.transforms.naming import INNER, Count, Name, advance, next_name
+from ppl.transforms.naming import INNER, Count, Name, next_name
 
 REENTERED = frozenset({*internals.CALLS, internals.SCAN, internals.WHILE, internals.COND, internals.REMAT})
 """The primitives that may hold choices."""
@@ -97,13 +97,9 @@ def _occurrences(jaxpr: Any, count: Count, lengths: Any, branches: Any, calls: A
         elif primitive is expect_p:
             next_name(count, INNER)
         elif primitive is internals.COND:
-            counts, conditional = [], object()
+            conditional = object()
             for number, branch in enumerate(equation.params["branches"]):
-                inside = dict(count)
-                taken = (*branches, (conditional, number))
-                yield from _occurrences(branch, inside, lengths, taken, path)
-                counts.append(inside)
-            advance(count, *counts)
+                yield from _occurrences(branch, count, lengths, (*branches, (conditional, number)), path)
         elif holds_choice(equation):
             if primitive not in REENTERED:
                 raise no_rule(equation)
