@@ -1,4 +1,4 @@
-"""What depends on what in a staged program, by trying: a jaxpr is evaluated in NumPy in many *worlds* at once.
+"""What depends on what in a staged program, by trying: a jaxpr in NumPy, for many *worlds* at once.
 
 Every array has an axis of worlds in front. A choice is not drawn: its value is its own noise plus a function
 of its parameters, one to one in the noise and moved by every parameter, so that a world with the noise of

@@ -149,7 +149,7 @@ def choice(rng: np.random.Generator, values: Values, depth: int, family: str) ->
 
 
 def chosen(family: str, distribution: Any, address: Any) -> Any:
-    """One choice, as `measure @ address` makes it, without tracing its density, which takes most of the time."""
+    """One choice, as `measure @ address` makes it, without the tracing of its density: that is slow."""
     leaves, tree = jax.tree.flatten((distribution, ppl.estimators.Reinforce()))
     site = Site(
         address=address or UNNAMED, recorded=address is not None, family=family, tree=tree,
