@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ppl.choose import Using, layered
 from ppl.compiled import compiled
 from ppl.distributions.density import moving_support
 from ppl.errors import UnsupportedProgram
@@ -29,6 +30,8 @@ from ppl.transforms.continuity import check_continuity
 from ppl.transforms.diagnose import first_nonfinite
 from ppl.transforms.enumerate import exact
 from ppl.transforms.gradient import Derived, derive
+from ppl.transforms.occurrences import choice_equations
+from ppl.transforms.reestimate import reestimated
 from ppl.transforms.stage import Arguments, Staged, split, stage
 from ppl.undifferentiated import fixed
 
@@ -52,25 +55,59 @@ class Expectation:
         (1.3, 1.0)
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], layers: tuple[Using, ...] = ()) -> None:
+        self.function, self.layers = function, layers
         functools.update_wrapper(self, function)  # pyright: ignore[reportArgumentType]
 
     def __repr__(self) -> str:
         return f"<expectation {getattr(self.function, '__qualname__', self.function)}>"
 
     def __hash__(self) -> int:
-        return hash((Expectation, self.function))
+        return hash((Expectation, self.function, self.layers))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Expectation) and self.function == other.function
+        same = isinstance(other, Expectation) and self.function == other.function
+        return same and self.layers == other.layers
+
+    def using(self, estimators: Any) -> Expectation:
+        """The same expectation with other gradient estimators, also where the program names one itself.
+
+        It reaches every choice that the program makes: recorded ones, those that a guide proposes, under the
+        guide's addresses, and those of inner expectations; a choice without an address is `"<draw>"`. Values
+        for a fixed key stay the same, unless a choice starts or ceases to be summed over.
+
+        Args:
+            estimators: a mapping from address pattern, or from a predicate of (address, family), to estimator;
+                a function of (address, family) that returns one, or `None` to keep what is there; or a policy,
+                an object with a method `estimator_for`. See `ppl.choose.Using`. Later calls win over earlier.
+
+        Raises:
+            UnknownAddress: a pattern or predicate applies to no choice. Raised when the program is staged.
+            EstimatorNotAdmitted: an estimator does not exist for a family; names the choice, the family and
+                the estimators that do.
+
+        Example:
+            >>> import jax, ppl
+            >>> from ppl.estimators import MeasureValued, Reinforce
+            >>> @ppl.expectation
+            ... def objective(mean):
+            ...     x = ppl.normal(mean, 1.0) @ "x"
+            ...     return jax.numpy.where(x > 0.0, 1.0, 0.0)
+            >>> weak = objective.using({"x": MeasureValued()})
+            >>> float(weak.grad(jax.random.key(0), 0.0, num_samples=100_000).round(1))
+            0.4
+            >>> scored = objective.using(lambda address, family: Reinforce() if family == "normal" else None)
+            >>> float(scored.grad(jax.random.key(0), 0.0, num_samples=100_000).round(1))
+            0.4
+        """
+        return Expectation(self.function, (*self.layers, Using(estimators)))
 
     def estimate(self, key: jax.Array, *args: Any, num_samples: int = 1) -> jax.Array:
         """An unbiased estimate of the expected value; exact in the choices that are enumerated jointly.
 
         The result refuses to be differentiated: its derivative is not that of the expected value.
         """
-        return compiled(_Estimate(self), check_key(key), args, num_samples)
+        return self._call(_Estimate, check_key(key), args, num_samples)
 
     def grad(self, key: jax.Array, *args: Any, argnums: Any = 0, num_samples: int = 1) -> Any:
         """An unbiased estimate of the gradient of the expected value.
@@ -86,7 +123,7 @@ class Expectation:
         self, key: jax.Array, *args: Any, argnums: Any = 0, num_samples: int = 1
     ) -> tuple[jax.Array, Any]:
         """Unbiased estimates of the expected value and of its gradient, from the same runs."""
-        return compiled(_ValueAndGrad(self), check_key(key), args, argnums, num_samples)
+        return self._call(_ValueAndGrad, check_key(key), args, argnums, num_samples)
 
     def initial_state(self, *args: Any) -> dict[str, Any]:
         """The state of the estimators before the first step of training: what `learn` begins with.
@@ -118,7 +155,7 @@ class Expectation:
             >>> 100.0 <= float(state["win"][0] / state["win"][1]) <= 101.0
             True
         """
-        return compiled(_Learn(self), check_key(key), dict(state), args, argnums, num_samples, bool(maximize))
+        return self._call(_Learn, check_key(key), dict(state), args, argnums, num_samples, bool(maximize))
 
     def jvp(
         self, key: jax.Array, primals: Sequence[Any], tangents: Sequence[Any], *, num_samples: int = 1
@@ -128,7 +165,7 @@ class Expectation:
         Forward mode; loops of unknown length are allowed. `primals` and `tangents` are sequences, one
         entry for each argument, as for `jax.jvp`.
         """
-        return compiled(_Jvp(self), check_key(key), tuple(primals), tuple(tangents), num_samples)
+        return self._call(_Jvp, check_key(key), tuple(primals), tuple(tangents), num_samples)
 
     def surrogate(self, key: jax.Array, *args: Any, num_samples: int = 1) -> jax.Array:
         """The differentiable function itself.
@@ -152,15 +189,24 @@ class Expectation:
         Raises:
             UnsupportedProgram: a choice has no finite support, or there are too many combinations.
         """
-        return compiled(_Exact(self), args)
+        return self._call(_Exact, args)
 
     def first_nonfinite(self, key: jax.Array, *args: Any, num_samples: int = 1) -> str | None:
         """The first draw or log density that is not finite in the runs of `key`, in words."""
         staged = self._stage(args)
         return first_nonfinite(staged.jaxpr, staged.arrays, check_key(key), num_samples)
 
+    def _call(self, method: type[_Method], *arguments: Any) -> Any:
+        return compiled(method(self.function), self.layers, *arguments)
+
     def _stage(self, args: tuple[Any, ...]) -> Staged:
-        return self._check_scalar(stage(self.function, split((args, {}), floats=True)))
+        return self._staged(split((args, {}), floats=True))
+
+    def _staged(self, parts: Arguments) -> Staged:
+        staged = self._check_scalar(stage(self.function, parts))
+        for layer in self.layers:
+            layer.check([equation.params["site"] for equation in choice_equations(staged.jaxpr)])
+        return reestimated(staged, layered(self.layers)) if self.layers else staged
 
     def _check_scalar(self, staged: Staged) -> Staged:
         avals = staged.jaxpr.out_avals
@@ -230,12 +276,15 @@ def _average(staged: Staged, key: jax.Array, num_samples: int, order: int) -> ja
 
 
 def _derived(
-    staged: Staged, key: jax.Array, num_samples: int, order: int, averages: Any = None, training: bool = False
-) -> Derived:
+    staged: Staged, key: jax.Array, num_samples: int, order: int, averages: Any = None, training: bool = False,
+    parameters: Any = None,
+) -> Derived:  # fmt: skip
     """The same, with what trains the estimators."""
 
     def run(own: Any) -> Derived:
-        return derive(staged.jaxpr, staged.arrays, key, Token(own), order, num_samples, averages, training)
+        return derive(
+            staged.jaxpr, staged.arrays, key, Token(own), order, num_samples, averages, training, parameters
+        )
 
     if num_samples == 1:
         return run(False)
@@ -244,63 +293,67 @@ def _derived(
 
 
 class _Method:
-    """A method of an expectation as a hashable function, so that its compilation is found again."""
+    """A method of an expectation as a hashable function, so that its compilation is found again.
 
-    def __init__(self, of: Expectation) -> None:
-        self.of = of
+    The layers of estimators are an argument, because they may hold arrays.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
 
     def __hash__(self) -> int:
-        return hash((type(self), self.of))
+        return hash((type(self), self.function))
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.of == other.of  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.function == other.function  # type: ignore[attr-defined]
+
+    def __call__(self, layers: tuple[Using, ...], *arguments: Any) -> Any:
+        return self.run(Expectation(self.function, layers), *arguments)
+
+    def run(self, of: Expectation, *arguments: Any) -> Any:
+        raise NotImplementedError
 
 
 class _Estimate(_Method):
-    def __call__(self, key: jax.Array, args: tuple[Any, ...], num_samples: int) -> jax.Array:
-        return _average(fixed(self.of._stage(args), _VALUE), key, num_samples, order=0)
+    def run(self, of: Expectation, key: jax.Array, args: tuple[Any, ...], num_samples: int) -> jax.Array:
+        return _average(fixed(of._stage(args), _VALUE), key, num_samples, order=0)
 
 
 class _Exact(_Method):
-    def __call__(self, args: tuple[Any, ...]) -> jax.Array:
-        staged = self.of._stage(args)
+    def run(self, of: Expectation, args: tuple[Any, ...]) -> jax.Array:
+        staged = of._stage(args)
         return exact(staged.jaxpr, staged.arrays)
 
 
 class _Jvp(_Method):
-    def __call__(self, key: jax.Array, primals: Any, tangents: Any, num_samples: int) -> Any:
+    def run(self, of: Expectation, key: jax.Array, primals: Any, tangents: Any, num_samples: int) -> Any:
         parts = split((primals, {}), floats=True)
         moving = [_is_float(x) for x in parts.arrays]
         directions = split((tangents, {}), floats=True).arrays
         if len(directions) != sum(moving):
             directions = [t for t, move in zip(directions, moving, strict=True) if move]
-        function, floats = _objective(self.of, parts, moving, key, num_samples, reverse=False)
+        function, floats = _objective(of, parts, moving, key, num_samples, reverse=False)
         directions = [jnp.asarray(t, x.dtype) for t, x in zip(directions, floats, strict=True)]
         return jax.jvp(function, (floats,), (directions,))
 
 
 class _ValueAndGrad(_Method):
-    def __call__(self, key: jax.Array, args: tuple[Any, ...], argnums: Any, num_samples: int) -> Any:
-        parts, moving = _moving(self.of, args, argnums)
-        function, floats = _objective(self.of, parts, moving, key, num_samples, reverse=True)
+    def run(self, of: Expectation, key: Any, args: tuple[Any, ...], argnums: Any, num_samples: int) -> Any:
+        parts, moving = _moving(of, args, argnums)
+        function, floats = _objective(of, parts, moving, key, num_samples, reverse=True)
         value, slopes = jax.value_and_grad(function)(floats)
         return value, _picked(parts, moving, slopes, argnums)
 
 
 class _Learn(_Method):
-    def __call__(
-        self,
-        key: jax.Array,
-        state: Any,
-        args: tuple[Any, ...],
-        argnums: Any,
-        num_samples: int,
-        maximize: bool,
-    ) -> Learning:
-        parts, moving = _moving(self.of, args, argnums)
-        staged = self.of._check_scalar(stage(self.of.function, parts))
+    def run(
+        self, of: Expectation, key: jax.Array, state: Any, args: tuple[Any, ...], argnums: Any,
+        num_samples: int, maximize: bool,
+    ) -> Learning:  # fmt: skip
+        parts, moving = _moving(of, args, argnums)
+        staged = of._staged(parts)
         if not is_learning(staged.jaxpr):
-            value, slope = _ValueAndGrad(self.of)(key, args, argnums, num_samples)
+            value, slope = _ValueAndGrad(self.function).run(of, key, args, argnums, num_samples)
             return Learning(value, slope, {})
         check_continuity(staged.jaxpr, moving, reverse=True, moving_support=moving_support)
         aside = through_estimators_only(staged.jaxpr)
@@ -359,16 +412,18 @@ def _gradients(parts: Arguments, moving: list[bool], slopes: list[Any]) -> Any:
 
 
 def _objective(
-    of: Expectation, parts: Arguments, moving: list[bool], key: jax.Array, num_samples: int, *, reverse: bool
-) -> tuple[Callable[[list[Any]], jax.Array], list[Any]]:
+    of: Expectation, parts: Arguments, moving: list[bool], key: jax.Array, num_samples: int, *, reverse: bool,
+    parameters: Any = None,
+) -> tuple[Callable[[list[Any]], jax.Array], list[Any]]:  # fmt: skip
     """The surrogate, good for one derivative, as a function of the arrays that move; and these arrays."""
-    staged = of._check_scalar(stage(of.function, parts))
+    staged = of._staged(parts)
     check_continuity(staged.jaxpr, moving, reverse=reverse, moving_support=moving_support)
     staged = fixed(staged, _ONCE)
 
     def function(floats: list[Any]) -> jax.Array:
         remaining = iter(floats)
         arrays = [next(remaining) if move else x for x, move in zip(staged.arrays, moving, strict=True)]
-        return _average(staged._replace(arrays=arrays), key, num_samples, order=1)
+        here = staged._replace(arrays=arrays)
+        return _derived(here, key, num_samples, order=1, parameters=parameters).value
 
     return function, [x for x, move in zip(staged.arrays, moving, strict=True) if move]
