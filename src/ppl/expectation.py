@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ppl.address import Address
 from ppl.choose import Using, layered
 from ppl.compiled import compiled
 from ppl.distributions.density import moving_support
@@ -24,6 +25,7 @@ from ppl.learning import (
     updated,
 )
 from ppl.noise import SAMPLES, Token, check_key
+from ppl.site import Site
 from ppl.source import user_line
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.continuity import check_continuity
@@ -427,3 +429,55 @@ def _objective(
         return _derived(here, key, num_samples, order=1, parameters=parameters).value
 
     return function, [x for x, move in zip(staged.arrays, moving, strict=True) if move]
+
+
+# --- whose gradient it is --------------------------------------------------------------------------
+
+_COPIES = "ppl.copies"
+
+
+def gradient_parts(
+    of: Expectation, key: jax.Array, args: tuple[Any, ...], argnums: Any, num_samples: int,
+    addresses: Sequence[Address],
+) -> tuple[list[jax.Array], list[jax.Array]]:  # fmt: skip
+    r"""The gradient of one estimate, split by the last choice on the way from a parameter to the result.
+
+    A derivative goes from a parameter to the result along paths. Those that enter the parameters of a choice,
+    through other choices or not, and then no others, are the part of its estimator: the score times the
+    return, the weights times the differences, or the derivative of the result in its value. So
+
+        gradient = direct + sum over choices of part
+
+    holds exactly in every run; `direct` are the paths past all choices.
+
+    Returns:
+        For each array that is differentiated, its part for each of the addresses, which share a part each,
+        stacked; and the direct part. Inner expectations are split likewise.
+    """
+    parts, moving = _moving(of, args, argnums)
+
+    def split_off(opened: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+        # Two copies of the run with the same noise. In the second the parameters of every choice are those of
+        # the first; so a derivative that reaches its result from the arguments of the first has
+        # entered a choice there, and the last one is open.
+        def from_first(site: Site, operands: list[Any]) -> list[Any]:
+            gate = opened[addresses.index(site.address)]
+            first = jax.lax.axis_index(_COPIES) == 0
+
+            def one(x: Any) -> Any:
+                if not _is_float(x):
+                    return x
+                shared = jax.lax.all_gather(x, _COPIES)[0]
+                return jnp.where(first, x, jnp.where(gate, shared, jax.lax.stop_gradient(shared)))
+
+            return [one(x) for x in operands]
+
+        function, floats = _objective(
+            of, parts, moving, key, num_samples, reverse=True, parameters=from_first
+        )
+        second = lambda pairs: jax.vmap(function, axis_name=_COPIES)(pairs)[1]
+        slopes = jax.grad(second)([jnp.stack([x, x]) for x in floats])
+        return [slope[0] for slope in slopes], [slope[1] for slope in slopes]
+
+    through, direct = jax.vmap(split_off)(jnp.eye(len(addresses), dtype=bool))
+    return through, [x[0] for x in direct]
