@@ -72,9 +72,7 @@ class Policy(Protocol):
         1.0
     """
 
-    def estimator_for(
-        self, address: str, family: str, admissible: tuple[Estimator, ...]
-    ) -> Estimator | None:
+    def estimator_for(self, address: str, family: str, admissible: tuple[Estimator, ...]) -> Estimator | None:
         """The estimator of a choice, or `None` to keep the one that is there.
 
         Args:

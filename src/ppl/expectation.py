@@ -431,7 +431,13 @@ def _objective(
     return function, [x for x, move in zip(staged.arrays, moving, strict=True) if move]
 
 
-# --- whose gradient it is --------------------------------------------------------------------------
+# --- for reports on the gradient -------------------------------------------------------------------
+
+
+def staged(of: Expectation, args: tuple[Any, ...]) -> Staged:
+    """The program of an expectation as it is derived, with the estimators that are chosen from outside."""
+    return of._stage(args)
+
 
 _COPIES = "ppl.copies"
 
@@ -439,7 +445,7 @@ _COPIES = "ppl.copies"
 def gradient_parts(
     of: Expectation, key: jax.Array, args: tuple[Any, ...], argnums: Any, num_samples: int,
     addresses: Sequence[Address],
-) -> tuple[list[jax.Array], list[jax.Array]]:  # fmt: skip
+) -> tuple[Any, Any]:  # fmt: skip
     r"""The gradient of one estimate, split by the last choice on the way from a parameter to the result.
 
     A derivative goes from a parameter to the result along paths. Those that enter the parameters of a choice,
@@ -451,8 +457,8 @@ def gradient_parts(
     holds exactly in every run; `direct` are the paths past all choices.
 
     Returns:
-        For each array that is differentiated, its part for each of the addresses, which share a part each,
-        stacked; and the direct part. Inner expectations are split likewise.
+        As `grad` structures it, the part of the choices at each of the addresses, stacked; and the direct
+        part. Inner expectations are split likewise.
     """
     parts, moving = _moving(of, args, argnums)
 
@@ -479,5 +485,7 @@ def gradient_parts(
         slopes = jax.grad(second)([jnp.stack([x, x]) for x in floats])
         return [slope[0] for slope in slopes], [slope[1] for slope in slopes]
 
-    through, direct = jax.vmap(split_off)(jnp.eye(len(addresses), dtype=bool))
-    return through, [x[0] for x in direct]
+    count = len(addresses)
+    through, direct = jax.vmap(split_off)(jnp.eye(max(count, 1), count, dtype=bool))
+    through, direct = [x[:count] for x in through], [x[0] for x in direct]
+    return _picked(parts, moving, through, argnums), _picked(parts, moving, direct, argnums)
