@@ -100,9 +100,9 @@ class Using:
     def __init__(self, chosen: Any) -> None:
         if not (isinstance(chosen, Mapping) or callable(chosen) or hasattr(chosen, "estimator_for")):
             raise TypeError(
-                "`using` takes a mapping from address patterns to estimators, a function of (address, family), "
-                f"or a policy with a method `estimator_for`, got {chosen!r}. For one estimator at every "
-                "choice write {'*': estimator}."
+                "`using` takes a mapping from address patterns to estimators, a function of (address, "
+                f"family), or a policy with a method `estimator_for`, got {chosen!r}. For one estimator at "
+                "every choice write {'*': estimator}."
             )
         self.chosen = chosen
 
@@ -159,7 +159,7 @@ def layered(layers: Sequence[Using]) -> Callable[[Site, Any], tuple[Any, dict[st
     """The estimator of a choice under layers of `Using`, of which the last that chooses decides.
 
     Returns:
-        A function `(site, (distribution, estimator)) -> (estimator, changes to the site)`, as `rebind` wants it.
+        As `rebind` wants it, `(site, (distribution, estimator)) -> (estimator, changes to the site)`.
     """
 
     def reestimate(site: Site, made: Any) -> tuple[Any, dict[str, Any]]:

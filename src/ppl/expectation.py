@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ppl.address import Address
 from ppl.choose import Using, layered
 from ppl.compiled import compiled
+from ppl.derived import average, derived, is_float, moving_arrays, picked, surrogate_of
 from ppl.distributions.density import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
@@ -24,17 +24,16 @@ from ppl.learning import (
     through_estimators_only,
     updated,
 )
-from ppl.noise import SAMPLES, Token, check_key
-from ppl.site import Site
+from ppl.noise import check_key
 from ppl.source import user_line
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.continuity import check_continuity
 from ppl.transforms.diagnose import first_nonfinite
 from ppl.transforms.enumerate import exact
-from ppl.transforms.gradient import Derived, derive
+from ppl.transforms.gradient import Derived
 from ppl.transforms.occurrences import choice_equations
 from ppl.transforms.reestimate import reestimated
-from ppl.transforms.stage import Arguments, Staged, split, stage
+from ppl.transforms.stage import Staged, split, stage
 from ppl.undifferentiated import fixed
 
 
@@ -68,8 +67,10 @@ class Expectation:
         return hash((Expectation, self.function, self.layers))
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Expectation) and self.function == other.function
-        return same and self.layers == other.layers
+        return isinstance(other, Expectation) and (self.function, self.layers) == (
+            other.function,
+            other.layers,
+        )
 
     def using(self, estimators: Any) -> Expectation:
         """The same expectation with other gradient estimators, also where the program names one itself.
@@ -79,9 +80,10 @@ class Expectation:
         for a fixed key stay the same, unless a choice starts or ceases to be summed over.
 
         Args:
-            estimators: a mapping from address pattern, or from a predicate of (address, family), to estimator;
-                a function of (address, family) that returns one, or `None` to keep what is there; or a policy,
-                an object with a method `estimator_for`. See `ppl.choose.Using`. Later calls win over earlier.
+            estimators: a mapping from address pattern, or from a predicate of (address, family), to
+                estimator; a function of (address, family) that returns one, or `None` to keep what is there;
+                or a policy, an object with a method `estimator_for`. See `ppl.choose.Using`. Later calls win
+                over earlier.
 
         Raises:
             UnknownAddress: a pattern or predicate applies to no choice. Raised when the program is staged.
@@ -132,7 +134,7 @@ class Expectation:
 
         It is empty, unless a choice has a moving average as its baseline.
         """
-        return initial(self._stage(args).jaxpr)
+        return initial(self.stage(*args).jaxpr)
 
     def learn(
         self, key: jax.Array, state: Mapping[str, Any], *args: Any, argnums: Any = 0, num_samples: int = 1,
@@ -179,11 +181,11 @@ class Expectation:
             DiscontinuousReparameterization: a value that moves with any of the arguments reaches a jump.
         """
         check_key(key)
-        staged = self._stage(args)
+        staged = self.stage(*args)
         check_continuity(
-            staged.jaxpr, [_is_float(x) for x in staged.arrays], reverse=False, moving_support=moving_support
+            staged.jaxpr, [is_float(x) for x in staged.arrays], reverse=False, moving_support=moving_support
         )
-        return _average(staged, key, num_samples, order=2)
+        return average(staged, key, num_samples, order=2)
 
     def exact(self, *args: Any) -> jax.Array:
         """The expected value itself, by summing over every choice; differentiable.
@@ -195,16 +197,15 @@ class Expectation:
 
     def first_nonfinite(self, key: jax.Array, *args: Any, num_samples: int = 1) -> str | None:
         """The first draw or log density that is not finite in the runs of `key`, in words."""
-        staged = self._stage(args)
+        staged = self.stage(*args)
         return first_nonfinite(staged.jaxpr, staged.arrays, check_key(key), num_samples)
 
     def _call(self, method: type[_Method], *arguments: Any) -> Any:
         return compiled(method(self.function), self.layers, *arguments)
 
-    def _stage(self, args: tuple[Any, ...]) -> Staged:
-        return self._staged(split((args, {}), floats=True))
-
-    def _staged(self, parts: Arguments) -> Staged:
+    def stage(self, *args: Any) -> Staged:
+        """The program as a jaxpr in which every random choice is one equation, its estimators among them."""
+        parts = split((args, {}), floats=True)
         staged = self._check_scalar(stage(self.function, parts))
         for layer in self.layers:
             layer.check([equation.params["site"] for equation in choice_equations(staged.jaxpr)])
@@ -249,7 +250,7 @@ def expect(function: Callable[..., Any]) -> Callable[..., jax.Array]:
     wrapped = Expectation(function)
 
     def bound(*args: Any) -> jax.Array:
-        staged = wrapped._stage(args)
+        staged = wrapped.stage(*args)
         jaxpr, consts = internals.without_consts(staged.jaxpr)
         operands = [jnp.asarray(x) for x in (*consts, *staged.arrays)]
         mapped = ((),) * len(operands)
@@ -262,36 +263,6 @@ _VALUE = (
     "`estimate` gives a value; its derivative is not that of the expected value. Use `grad` or "
     "`value_and_grad`, or differentiate `surrogate`."
 )
-_ONCE = (
-    "`grad`, `value_and_grad` and `jvp` derive a program that is right for one derivative only. For higher "
-    "derivatives differentiate `surrogate`: jax.hessian(lambda x: objective.surrogate(key, x))."
-)
-
-
-def _is_float(x: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-
-
-def _average(staged: Staged, key: jax.Array, num_samples: int, order: int) -> jax.Array:
-    """The mean surrogate of independent runs, whose noise is drawn as one block."""
-    return _derived(staged, key, num_samples, order).value
-
-
-def _derived(
-    staged: Staged, key: jax.Array, num_samples: int, order: int, averages: Any = None, training: bool = False,
-    parameters: Any = None,
-) -> Derived:  # fmt: skip
-    """The same, with what trains the estimators."""
-
-    def run(own: Any) -> Derived:
-        return derive(
-            staged.jaxpr, staged.arrays, key, Token(own), order, num_samples, averages, training, parameters
-        )
-
-    if num_samples == 1:
-        return run(False)
-    found = jax.vmap(run, axis_name=SAMPLES)(jnp.zeros(num_samples, bool))
-    return jax.tree.map(lambda x: jnp.mean(x, axis=0), found)
 
 
 class _Method:
@@ -318,33 +289,33 @@ class _Method:
 
 class _Estimate(_Method):
     def run(self, of: Expectation, key: jax.Array, args: tuple[Any, ...], num_samples: int) -> jax.Array:
-        return _average(fixed(of._stage(args), _VALUE), key, num_samples, order=0)
+        return average(fixed(of.stage(*args), _VALUE), key, num_samples, order=0)
 
 
 class _Exact(_Method):
     def run(self, of: Expectation, args: tuple[Any, ...]) -> jax.Array:
-        staged = of._stage(args)
+        staged = of.stage(*args)
         return exact(staged.jaxpr, staged.arrays)
 
 
 class _Jvp(_Method):
     def run(self, of: Expectation, key: jax.Array, primals: Any, tangents: Any, num_samples: int) -> Any:
         parts = split((primals, {}), floats=True)
-        moving = [_is_float(x) for x in parts.arrays]
+        moving = [is_float(x) for x in parts.arrays]
         directions = split((tangents, {}), floats=True).arrays
         if len(directions) != sum(moving):
             directions = [t for t, move in zip(directions, moving, strict=True) if move]
-        function, floats = _objective(of, parts, moving, key, num_samples, reverse=False)
+        function, floats = surrogate_of(of.stage(*primals), moving, key, num_samples, reverse=False)
         directions = [jnp.asarray(t, x.dtype) for t, x in zip(directions, floats, strict=True)]
         return jax.jvp(function, (floats,), (directions,))
 
 
 class _ValueAndGrad(_Method):
     def run(self, of: Expectation, key: Any, args: tuple[Any, ...], argnums: Any, num_samples: int) -> Any:
-        parts, moving = _moving(of, args, argnums)
-        function, floats = _objective(of, parts, moving, key, num_samples, reverse=True)
+        parts, moving = moving_arrays(of, args, argnums)
+        function, floats = surrogate_of(of.stage(*args), moving, key, num_samples, reverse=True)
         value, slopes = jax.value_and_grad(function)(floats)
-        return value, _picked(parts, moving, slopes, argnums)
+        return value, picked(parts, moving, slopes, argnums)
 
 
 class _Learn(_Method):
@@ -352,8 +323,8 @@ class _Learn(_Method):
         self, of: Expectation, key: jax.Array, state: Any, args: tuple[Any, ...], argnums: Any,
         num_samples: int, maximize: bool,
     ) -> Learning:  # fmt: skip
-        parts, moving = _moving(of, args, argnums)
-        staged = of._staged(parts)
+        parts, moving = moving_arrays(of, args, argnums)
+        staged = of.stage(*args)
         if not is_learning(staged.jaxpr):
             value, slope = _ValueAndGrad(self.function).run(of, key, args, argnums, num_samples)
             return Learning(value, slope, {})
@@ -368,7 +339,7 @@ class _Learn(_Method):
                 next(remaining[0]) if in_main else next(remaining[1]) if in_others else x
                 for (in_main, in_others), x in zip(kinds, staged.arrays, strict=True)
             ]
-            found = _derived(staged._replace(arrays=arrays), key, num_samples, 1, averages, True)
+            found = derived(staged._replace(arrays=arrays), key, num_samples, 1, averages, True)
             return found.value, found
 
         main, others = ([x for kind, x in zip(kinds, staged.arrays, strict=True) if kind[i]] for i in (0, 1))
@@ -385,107 +356,4 @@ class _Learn(_Method):
         sign = -1.0 if maximize else 1.0
         remaining = iter(slope), iter([sign * x for x in lowers])
         merged = [next(remaining[0] if in_main else remaining[1]) for in_main, off in kinds if in_main or off]
-        return Learning(value, _picked(parts, moving, merged, argnums), updated(staged.jaxpr, means, state))
-
-
-def _moving(of: Expectation, args: tuple[Any, ...], argnums: Any) -> tuple[Arguments, list[bool]]:
-    """The arguments in parts, and which of their arrays derivatives are taken of."""
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    wanted = {number % len(args) for number in numbers if -len(args) <= number < len(args)}
-    if len(wanted) != len(numbers):
-        raise TypeError(f"argnums={argnums} does not name arguments of {of!r}, which got {len(args)}")
-    parts = split((args, {}), floats=True)
-    flags = [i in wanted for i, arg in enumerate(args) for _ in split(arg, floats=True).arrays]
-    return parts, [flag and _is_float(x) for flag, x in zip(flags, parts.arrays, strict=True)]
-
-
-def _picked(parts: Arguments, moving: list[bool], slopes: list[Any], argnums: Any) -> Any:
-    """The gradients of the arguments that were asked for."""
-    grads = _gradients(parts, moving, slopes)
-    return grads[argnums] if isinstance(argnums, int) else tuple(grads[number] for number in argnums)
-
-
-def _gradients(parts: Arguments, moving: list[bool], slopes: list[Any]) -> Any:
-    """The gradient in the structure of the arguments, `None` for whatever is not differentiated."""
-    remaining = iter(slopes)
-    arrays = [next(remaining) if move else None for move in moving]
-    blank = parts._replace(static=tuple(s if parts.is_array(s) else None for s in parts.static))
-    return blank.rebuild(arrays)[0]
-
-
-def _objective(
-    of: Expectation, parts: Arguments, moving: list[bool], key: jax.Array, num_samples: int, *, reverse: bool,
-    parameters: Any = None,
-) -> tuple[Callable[[list[Any]], jax.Array], list[Any]]:  # fmt: skip
-    """The surrogate, good for one derivative, as a function of the arrays that move; and these arrays."""
-    staged = of._staged(parts)
-    check_continuity(staged.jaxpr, moving, reverse=reverse, moving_support=moving_support)
-    staged = fixed(staged, _ONCE)
-
-    def function(floats: list[Any]) -> jax.Array:
-        remaining = iter(floats)
-        arrays = [next(remaining) if move else x for x, move in zip(staged.arrays, moving, strict=True)]
-        here = staged._replace(arrays=arrays)
-        return _derived(here, key, num_samples, order=1, parameters=parameters).value
-
-    return function, [x for x, move in zip(staged.arrays, moving, strict=True) if move]
-
-
-# --- for reports on the gradient -------------------------------------------------------------------
-
-
-def staged(of: Expectation, args: tuple[Any, ...]) -> Staged:
-    """The program of an expectation as it is derived, with the estimators that are chosen from outside."""
-    return of._stage(args)
-
-
-_COPIES = "ppl.copies"
-
-
-def gradient_parts(
-    of: Expectation, key: jax.Array, args: tuple[Any, ...], argnums: Any, num_samples: int,
-    addresses: Sequence[Address],
-) -> tuple[Any, Any]:  # fmt: skip
-    r"""The gradient of one estimate, split by the last choice on the way from a parameter to the result.
-
-    A derivative goes from a parameter to the result along paths. Those that enter the parameters of a choice,
-    through other choices or not, and then no others, are the part of its estimator: the score times the
-    return, the weights times the differences, or the derivative of the result in its value. So
-
-        gradient = direct + sum over choices of part
-
-    holds exactly in every run; `direct` are the paths past all choices.
-
-    Returns:
-        As `grad` structures it, the part of the choices at each of the addresses, stacked; and the direct
-        part. Inner expectations are split likewise.
-    """
-    parts, moving = _moving(of, args, argnums)
-
-    def split_off(opened: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
-        # Two copies of the run with the same noise. In the second the parameters of every choice are those of
-        # the first; so a derivative that reaches its result from the arguments of the first has
-        # entered a choice there, and the last one is open.
-        def from_first(site: Site, operands: list[Any]) -> list[Any]:
-            gate = opened[addresses.index(site.address)]
-            first = jax.lax.axis_index(_COPIES) == 0
-
-            def one(x: Any) -> Any:
-                if not _is_float(x):
-                    return x
-                shared = jax.lax.all_gather(x, _COPIES)[0]
-                return jnp.where(first, x, jnp.where(gate, shared, jax.lax.stop_gradient(shared)))
-
-            return [one(x) for x in operands]
-
-        function, floats = _objective(
-            of, parts, moving, key, num_samples, reverse=True, parameters=from_first
-        )
-        second = lambda pairs: jax.vmap(function, axis_name=_COPIES)(pairs)[1]
-        slopes = jax.grad(second)([jnp.stack([x, x]) for x in floats])
-        return [slope[0] for slope in slopes], [slope[1] for slope in slopes]
-
-    count = len(addresses)
-    through, direct = jax.vmap(split_off)(jnp.eye(max(count, 1), count, dtype=bool))
-    through, direct = [x[:count] for x in through], [x[0] for x in direct]
-    return _picked(parts, moving, through, argnums), _picked(parts, moving, direct, argnums)
+        return Learning(value, picked(parts, moving, merged, argnums), updated(staged.jaxpr, means, state))

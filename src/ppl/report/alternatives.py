@@ -14,7 +14,7 @@ from ppl.estimators.baselines import LeaveOneOut
 from ppl.estimators.protocol import Estimator
 from ppl.estimators.registry import candidates as ready
 from ppl.estimators.reinforce import Reinforce
-from ppl.expectation import Expectation, staged
+from ppl.expectation import Expectation
 from ppl.site import Site
 from ppl.transforms.occurrences import choice_equations
 from ppl.transforms.plan import static
@@ -49,12 +49,12 @@ def spots(objective: Expectation, args: tuple[Any, ...], candidates: Any = None)
     Args:
         objective: the expectation.
         args: its arguments.
-        candidates: the estimators to be tried, `...` among them standing for all that are unbiased and need no
-            arguments; or a mapping from address pattern to such a sequence, the first that matches deciding.
-            `None` is `[...]`.
+        candidates: the estimators to be tried, `...` among them standing for all that are unbiased and need
+            no arguments; or a mapping from address pattern to such a sequence, the first that matches
+            deciding. `None` is `[...]`.
     """
     groups: dict[Address, list[Any]] = {}
-    for equation in choice_equations(staged(objective, args).jaxpr):
+    for equation in choice_equations(objective.stage(*args).jaxpr):
         groups.setdefault(equation.params["site"].address, []).append(equation)
     return [_spot(address, equations, candidates) for address, equations in groups.items()]
 

@@ -45,8 +45,8 @@ class Comparison(NamedTuple):
 def compare(new: Measurement, old: Measurement, *, timed: bool = True) -> Comparison:
     """One gradient relative to another that was measured beside it, by time or by number of evaluations.
 
-    Batch by batch the two saw the same keys and the same machine, so the errors are those of the differences. Without
-    variance on both sides the effort alone decides. A variance that is not finite is worse than any.
+    Batch by batch the two saw the same keys and the same machine, so the errors are those of the differences.
+    Without variance on both sides the effort alone decides. A variance that is not finite is worse than any.
     """
     if not math.isfinite(new.variance):
         return Comparison(math.inf, 1.0, 0.0)

@@ -1,14 +1,14 @@
 r"""Variance and time of gradient estimates, measured.
 
-A *configuration* is an expectation with its estimators. `num_runs` independent estimates of its gradient, each the
-mean of `num_samples` runs, come in `BATCHES` batches of one compiled call. Of each batch the mean and the
-sum of squares about it are kept, so that the variance of an array of numbers is pooled over batches,
+A *configuration* is an expectation with its estimators. `num_runs` independent estimates of its gradient,
+each the mean of `num_samples` runs, come in `BATCHES` batches of one compiled call. Of each batch the mean
+and the sum of squares about it are kept, so that the variance of an array is pooled over batches,
 
     tr Cov = 1 / (B (m - 1)) sum over batches and estimates of |g - mean of the batch|^2,
 
-and its standard error is that of the batches' own estimates. Batches of several configurations alternate, with the
-same keys, so that whatever else the machine does hits all of them alike; the time is the median over
-batches.
+and its standard error is that of the batches' own estimates. Batches of several configurations alternate,
+with the same keys, so that whatever else the machine does hits all of them alike; the time is the median
+over batches.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppl.expectation import Expectation, staged
+from ppl.expectation import Expectation
 from ppl.transforms.gradient import evaluations
 from ppl.transforms.stage import split
 
@@ -167,7 +167,7 @@ def measured(
             found[name].append(jax.tree.map(np.asarray, result))
     return {
         name: pooled(
-            found[name], task, times[name], evaluations(staged(configurations[name], task.args).jaxpr)
+            found[name], task, times[name], evaluations(configurations[name].stage(*task.args).jaxpr)
         )
         for name in names
     }

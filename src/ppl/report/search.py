@@ -27,11 +27,12 @@ def choose_estimators(
 ) -> dict[str, Estimator]:  # fmt: skip
     """The estimators with the least measured variance times time, as a mapping for `using`.
 
-    One choice after another, those whose part of the gradient varies most first, every unbiased estimator that it admits is measured with all
-    other choices as they are by then; the cheapest is taken if it is cheaper than the present one by more than
-    the uncertainty of both, and of several that cannot be told apart the one that takes the least time. This goes
-    on until a whole round changes nothing, or the budget is spent. Variance and time are those of the gradient at
-    these arguments: far from the optimum another choice may be best.
+    One choice after another, those whose part of the gradient varies most first, gets the estimator that is
+    best with all others as they are by then. Every unbiased one that exists for it is measured. The cheapest
+    is taken if it is cheaper than the present one by more than the uncertainty of their ratio; of several
+    that cannot be told apart, the one that takes the least time. This goes on until a whole round changes
+    nothing, or the budget is spent. Variance and time are those of the gradient at these arguments: far from
+    them another estimator may be best.
 
     Args:
         objective: what `@ppl.expectation` makes.
@@ -41,10 +42,10 @@ def choose_estimators(
         num_samples: how many runs an estimate averages, as in training.
         num_runs: how many independent estimates are made of each gradient.
         candidates: what is tried, as for `variance_report`; biased estimators never are.
-        budget: seconds, most of which go into compilation. It is looked at before each compilation, so the last
-            may run over.
-        timed: weigh variance by measured time; or else by how often the program is run for a gradient, so that the
-            result is a function of the key.
+        budget: seconds, most of which go into compilation. It is looked at before each compilation, so the
+            last may run over.
+        timed: weigh variance by measured time; or else by how often the program is run for a gradient, so
+            that the result is a function of the key.
 
     Returns:
         From address to estimator, for the choices whose estimator should change: `objective.using(found)`.

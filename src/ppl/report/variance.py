@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,8 +103,8 @@ def variance_report(
 ) -> VarianceReport:  # fmt: skip
     r"""Where the variance of a gradient comes from, and which estimators would have less: all measured.
 
-    The gradient of one estimate is a sum, exactly and in every run, of one part for each choice and a direct part.
-    A derivative goes from a parameter to the result along paths; the last choice on a path owns it:
+    The gradient of one estimate is a sum, exactly and in every run, of one part for each choice and a direct
+    part. A derivative goes from a parameter to the result along paths; the last choice on a path owns it:
 
     - of a scored choice the part is `(R - baseline) d log p`, with its return `R`;
     - of one with phantoms, the weights' derivatives times the differences of the returns;
@@ -115,9 +114,9 @@ def variance_report(
     The variance of a part, the trace of its covariance over all parameters, says what its estimator puts in.
     What another estimator would make of the *whole* gradient is not concluded from that but measured:
     for each choice and each unbiased estimator that it admits, the program is compiled and run with this one
-    estimator changed. All variances and times are of a single run; their product does not depend on how many runs
-    are averaged, and is what is compared. Estimators that keep a state (`Reinforce(baseline="average")`)
-    are measured at its start.
+    estimator changed. All variances and times are of a single run; their product does not depend on how many
+    runs are averaged, and is what is compared. Estimators that keep a state
+    (`Reinforce(baseline="average")`) are measured at its start.
 
     Args:
         objective: what `@ppl.expectation` makes.
@@ -142,7 +141,8 @@ def variance_report(
         ... def objective(mean):
         ...     return (ppl.normal(mean, 1.0).using(Reinforce()) @ "x") ** 2
         >>> report = ppl.variance_report(objective, jax.random.key(0), 1.0, num_runs=2000)
-        >>> bool(abs(report.gradient.variance - 30.0) < 5 * report.gradient.error)  # the variance of x**2 (x - 1)
+        >>> gradient = report.gradient
+        >>> bool(abs(gradient.variance - 30.0) < 5 * gradient.error)  # that of x**2 (x - 1) is 30
         True
         >>> better = {other.name: other.measurement.variance for other in report["x"].alternatives}
         >>> better["Reparam()"] < 5.0

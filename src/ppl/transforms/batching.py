@@ -4,8 +4,8 @@ JAX turns a conditional with a mapped predicate into both branches and a `select
 mapped condition into one that runs until the last lane is done. Values come out right, but the choices
 of lanes that did not take a branch must not count. So for control flow that holds choices, and only
 there, these rules stand before JAX's own: they hand each choice the mask of the lanes that make it.
-A conditional that holds noise is treated alike, because JAX's rule would map the lane token that comes to it from
-outside, and so draw independently in lanes that are to share their noise.
+A conditional that holds noise is treated alike, because JAX's rule would map the lane token that comes to it
+from outside, and so draw independently in lanes that are to share their noise.
 A `scan` is re-entered only to note that the new lanes lie outside the loop, which orders the axes of
 the trace.
 """

@@ -1,8 +1,8 @@
 """The same staged program with other gradient estimators.
 
 Every random choice is made anew as it stands, with the estimator that a function chooses for it; its
-address, its distribution and so its draw stay what they are. The law: for a fixed key the values are the same,
-and so are the expected values of all derivatives.
+address, its distribution and so its draw stay what they are. The law: it is the program that names these
+estimators itself.
 """
 
 from __future__ import annotations
