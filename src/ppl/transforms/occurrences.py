@@ -88,6 +88,25 @@ def occurrences(jaxpr: Any, count: Count | None = None) -> Iterator[Occurrence]:
     yield from _occurrences(jaxpr, {} if count is None else count, (), (), ())
 
 
+def expectations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of the inner expectations of a staged program, without those within them."""
+    for equation in jaxpr.eqns:
+        if equation.primitive is expect_p:
+            yield equation
+        else:
+            for nested in internals.nested(equation):
+                yield from expectations(nested)
+
+
+def choice_equations(jaxpr: Any) -> Iterator[Any]:
+    """The equation of every random choice of a staged program, also of those in inner expectations."""
+    for equation in jaxpr.eqns:
+        if equation.primitive is sample_p:
+            yield equation
+        for nested in internals.nested(equation):
+            yield from choice_equations(nested)
+
+
 def _occurrences(jaxpr: Any, count: Count, lengths: Any, branches: Any, calls: Any) -> Iterator[Occurrence]:
     for equation in jaxpr.eqns:
         primitive, path = equation.primitive, (*calls, equation)
