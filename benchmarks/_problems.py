@@ -295,7 +295,9 @@ def mixture(points: int = 1000, components: int = 8, steps: int = 10) -> Problem
     """A mixture of normals with unknown centers, which are reparameterized; each point has a category."""
     rng = np.random.default_rng(2)
     centers = rng.normal(scale=4.0, size=(components, 2))
-    data = jnp.asarray(centers[rng.integers(components, size=points)] + rng.normal(size=(points, 2)), jnp.float32)
+    data = jnp.asarray(
+        centers[rng.integers(components, size=points)] + rng.normal(size=(points, 2)), jnp.float32
+    )
     start = {
         "logits": jnp.asarray(0.5 * rng.normal(size=(points, components)), jnp.float32),
         "loc": jnp.asarray(centers + 0.5 * rng.normal(size=centers.shape), jnp.float32),

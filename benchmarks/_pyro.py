@@ -125,7 +125,8 @@ VARIANTS = {"TraceGraph": PLAIN, "TraceGraph, average": AVERAGE}
 def parameters(values: dict[str, Any]) -> dict[str, Any]:
     """The parameters of the guide, as Pyro keeps them."""
     return {
-        name: pyro.param(name, value) if name.startswith("params/") else value for name, value in values.items()
+        name: pyro.param(name, value) if name.startswith("params/") else value
+        for name, value in values.items()
     }
 
 

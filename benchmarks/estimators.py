@@ -114,7 +114,9 @@ def class_of(entry: Entry) -> Any:
     return getattr(ppl.estimators, entry.needs, None)
 
 
-def gradient_of(problem: Problem, entry: Entry, tuning: int = TUNING) -> tuple[Callable[[Any, Any], Any], Any]:
+def gradient_of(
+    problem: Problem, entry: Entry, tuning: int = TUNING
+) -> tuple[Callable[[Any, Any], Any], Any]:
     """Our gradient as a function of a key and arguments, and these.
 
     Raises:
@@ -207,7 +209,9 @@ def row(problem: Problem, name: str, found: Moments, base: Moments, biased: set[
     )  # fmt: skip
 
 
-def measured(problem: Problem, rounds: int, seconds: float, peers: bool) -> tuple[list[tuple[str, ...]], list[str]]:
+def measured(
+    problem: Problem, rounds: int, seconds: float, peers: bool
+) -> tuple[list[tuple[str, ...]], list[str]]:
     """The lines of one problem, and which of ours have a wrong mean."""
     draws, biased = ours(problem)
     own, reasons = list(draws), {}

@@ -128,9 +128,8 @@ def test_other_methods_go_by_it_too():
 
 def test_it_overrides_what_the_program_names_and_later_calls_override_earlier():
     named = ppl.expectation(program(dict.fromkeys(DEFAULT, Reinforce())))
-    inside = ppl.expectation(
-        program(dict.fromkeys(DEFAULT, Reinforce()) | {"z": Reparam(), "b": Enumerate()})
-    )
+    named_inside = dict.fromkeys(DEFAULT, Reinforce()) | {"z": Reparam(), "b": Enumerate()}
+    inside = ppl.expectation(program(named_inside))
     outside = named.using({"z": MeasureValued(), "b": Enumerate()}).using({"z": Reparam()})
     assert outside.grad(KEY, 0.3) == inside.grad(KEY, 0.3)
 

@@ -1,4 +1,4 @@
-"""Variances against closed forms, within 5 standard errors of the report's own: false-alarm rate 6e-7."""
+"""Variances against closed forms, within 5 of the report's own standard errors: false-alarm rate 6e-7 each."""
 
 import math
 
@@ -24,7 +24,7 @@ def close(measurement, variance):
 
 
 def squares(params):
-    """Of `a x^2` with `x = N(m, 1)` scored: gradient `a x^2 (x - m)`, variance `a^2 (m^4 + 14 m^2 + 15)`."""
+    """A scored `a x^2` of `x = N(m, 1)` has slope `a x^2 (x - m)`, of variance `a^2 (m^4 + 14 m^2 + 15)`."""
     x = ppl.normal(params["x"], 1.0).using(Reinforce()) @ "x"
     y = ppl.normal(params["y"], 1.0).using(Reinforce()) @ "y"
     z = ppl.normal(params["z"], 1.0) @ "z"  # reparameterized: 2 z, of variance 4

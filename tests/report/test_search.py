@@ -1,4 +1,4 @@
-"""Estimators that are found where the best is known, weighed by evaluations, so that keys decide alone."""
+"""Estimators that are found where the best is known; weighed by evaluations, so that keys decide alone."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import ppl
 from ppl.estimators import Enumerate, MeasureValued, Reinforce, Reparam
@@ -18,14 +17,13 @@ KEY = jax.random.key(17)
 
 
 def toy(params):
-    """A smooth use of `x`, a jump in `y`, and a coin that is best summed over; all far from zero."""
-    x = ppl.normal(params["x"], 1.0).using(Reinforce()) @ "x"
+    """A jump in `y`, and a coin that is best summed over: each hides what a change of the other would gain."""
     y = ppl.normal(params["y"], 1.0).using(Reinforce()) @ "y"
     k = ppl.flip(params["k"]).using(Reinforce()) @ "k"
-    return x**2 + jnp.where(y > 0, 60.0, 50.0) + jnp.where(k, 30.0 * params["k"], 40.0)
+    return jnp.where(y > 0, 60.0, 50.0) + jnp.where(k, 30.0 * params["k"], 40.0)
 
 
-PARAMS = {"x": 4.0, "y": 0.2, "k": 0.3}
+PARAMS = {"y": 0.2, "k": 0.3}
 
 
 def search(objective, *args, **options):
@@ -34,17 +32,17 @@ def search(objective, *args, **options):
     )
 
 
-@pytest.mark.slow
 def test_the_best_is_found_and_can_be_used():
     objective = ppl.expectation(toy)
-    found = search(objective, PARAMS, candidates=[Reparam(), Enumerate(), MeasureValued()])
-    assert found == {"x": Reparam(), "y": MeasureValued(), "k": Enumerate()}
-    chosen = objective.using(found)
+    found = search(objective, PARAMS, candidates={"y": [Reparam(), MeasureValued()], "k": [Enumerate()]})
+    assert found == {"y": MeasureValued(), "k": Enumerate()}
     keys = jax.random.split(KEY, 200)
-    spread = lambda one: sum(
-        float(jnp.var(x)) for x in jax.vmap(lambda key: one.grad(key, PARAMS))(keys).values()
-    )
-    assert spread(chosen) < 0.5 * spread(objective)
+
+    def spread(one):
+        slopes = jax.vmap(lambda key: one.grad(key, PARAMS))(keys)
+        return sum(float(jnp.var(slope)) for slope in slopes.values())
+
+    assert spread(objective.using(found)) < 0.1 * spread(objective)
 
 
 def test_the_same_key_gives_the_same_answer_and_a_good_program_stays():

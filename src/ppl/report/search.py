@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -31,8 +32,10 @@ def choose_estimators(
     best with all others as they are by then. Every unbiased one that exists for it is measured. The cheapest
     is taken if it is cheaper than the present one by more than the uncertainty of their ratio; of several
     that cannot be told apart, the one that takes the least time. This goes on until a whole round changes
-    nothing, or the budget is spent. Variance and time are those of the gradient at these arguments: far from
-    them another estimator may be best.
+    nothing, or the budget is spent. Since two noisy choices may hide what either would gain alone, the
+    estimators of least variance are then tried all at once, and if that is better the search goes on from
+    there. Variance and time are those of the gradient at these arguments: far from them another estimator may
+    be best.
 
     Args:
         objective: what `@ppl.expectation` makes.
@@ -65,11 +68,12 @@ def choose_estimators(
     """
     task = Task(args, argnums, num_samples, num_runs)
     search = _Search(objective, check_key(key), task, time.monotonic() + budget, timed)
+    ordered = _by_variance(objective, spots(objective, args, candidates), key, task)
     for _ in range(_PASSES):
         before = dict(search.taken)
-        for spot in _by_variance(objective, spots(objective, args, candidates), key, task):
+        for spot in ordered:
             search.improve(spot)
-        if search.taken == before or search.is_over:
+        if search.taken == before and not search.leap():
             break
     return search.chosen
 
@@ -90,6 +94,7 @@ class _Search:
     Attributes:
         options: what can be chosen at each address: `None`, which leaves it as it is, and the candidates.
         taken: the number of the option that is taken at each.
+        quietest: the number of the one with the least variance, with the others as they were then.
         compiled: the batches that are compiled, by what is taken; `None` where the program is refused.
     """
 
@@ -97,6 +102,7 @@ class _Search:
         self.objective, self.key, self.task, self.end, self.timed = objective, key, task, end, timed
         self.options: dict[str, list[Estimator | None]] = {}
         self.taken: dict[str, int] = {}
+        self.quietest: dict[str, int] = {}
         self.compiled: dict[tuple[tuple[str, int], ...], Batch | None] = {}
 
     @property
@@ -118,17 +124,32 @@ class _Search:
         unbiased = [estimator for estimator in spot.candidates if not estimator.biased]
         self.options[spot.pattern] = [None, *unbiased]
         present = self.taken.setdefault(spot.pattern, 0)
-        batches, configurations = {}, {}
         others = (number for number in range(1 + len(unbiased)) if number != present)
-        for number in (present, *others):
-            taken = self.taken | {spot.pattern: number}
+        found = self._measured({number: self.taken | {spot.pattern: number} for number in (present, *others)})
+        self.taken[spot.pattern] = self._best(found, present)
+        finite = [number for number in found if math.isfinite(found[number].variance)]
+        self.quietest[spot.pattern] = min(finite, key=lambda n: found[n].variance, default=present)
+
+    def leap(self) -> bool:
+        """Take the quietest estimators all at once, if that is better; whether it is."""
+        if self.quietest == self.taken or self.is_over:
+            return False
+        found = self._measured({0: self.taken, 1: dict(self.quietest)})
+        if not self._best(found, 0):
+            return False
+        self.taken = dict(self.quietest)
+        return True
+
+    def _measured(self, settings: Mapping[int, Mapping[str, int]]) -> dict[int, Measurement]:
+        """The gradients with these options taken, but for those that cannot be had."""
+        batches, configurations = {}, {}
+        for name, taken in settings.items():
             batch = self._batch(taken)
             if batch is not None:
-                batches[number] = batch
-                configurations[number] = self.objective.using(self._using(taken))
+                batches[name] = batch
+                configurations[name] = self.objective.using(self._using(taken))
         self.key, key = jax.random.split(self.key)
-        found = measured(configurations, batches, key, self.task)
-        self.taken[spot.pattern] = self._best(found, present)
+        return measured(configurations, batches, key, self.task)
 
     def _batch(self, taken: Mapping[str, int]) -> Batch | None:
         """The compiled batch, unless the program is refused or there is no time left."""
