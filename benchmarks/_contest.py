@@ -1,7 +1,8 @@
 """Variance, time and mean of gradient estimators, drawn in turns.
 
-Every contestant is called once a round with a fresh key; each call is timed and its gradient kept in moments. So
-variance and time come from the same calls, and everybody shares whatever else the machine does.
+Every contestant is called once a round with a fresh key; each call is timed and its gradient kept in
+moments. So variance and time come from the same calls, and everybody shares whatever else the machine
+does.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from _problems import Problem
+from _problem import Problem
 
 ERRORS = 5.0
 """How many standard errors a mean may be off: false alarms are one in 1.7 million for each direction."""
+
+ROUNDING = 1e-4
+"""What single precision may do to a gradient, relative to its length."""
 
 DIRECTIONS = 8
 """Beside the exact gradient itself, random directions in which means are compared."""
@@ -60,29 +64,28 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """The trace of the covariance, about the contestant's own mean."""
+        """The trace of the covariance, about the contestant's own mean; zero if rounding is all there is."""
         n, mean = self.count, self.sum / self.count
-        return max(float(np.mean(self.squares) - mean @ mean) * n / (n - 1), 0.0)
+        found = float(np.mean(self.squares) - mean @ mean) * n / (n - 1)
+        return found if found > ROUNDING**2 * float(self.truth @ self.truth) else 0.0
 
     @property
     def variance_error(self) -> float:
         """Standard error of the variance, relative to it."""
-        return float(np.std(self.squares) / self.count**0.5 / max(self.variance, 1e-300))
+        variance = self.variance
+        return float(np.std(self.squares) / self.count**0.5 / variance) if variance else 0.0
 
     @property
     def along(self) -> tuple[float, float]:
-        """Mean and its standard error along the exact gradient, in units of it: 1 for an unbiased estimator."""
+        """Mean along the exact gradient, in units of it, so that 1 is right; and its standard error."""
         offsets = np.array(self.offsets)[:, 0] / np.linalg.norm(self.truth)
         return 1 + float(offsets.mean()), float(offsets.std()) / self.count**0.5
 
     @property
     def off(self) -> float:
-        """How many standard errors the mean is off, in the worst direction.
-
-        Rounding to single precision allows for one in 10,000, where there is no variance to speak of.
-        """
+        """How many standard errors the mean is off, in the worst direction; rounding is no error."""
         offsets = np.array(self.offsets)
-        rounding = 1e-4 * np.linalg.norm(self.truth) / ERRORS
+        rounding = ROUNDING * np.linalg.norm(self.truth) / ERRORS
         errors = offsets.std(0) / self.count**0.5
         return float(np.max(np.abs(offsets.mean(0)) / np.hypot(errors, rounding)))
 
@@ -97,7 +100,7 @@ def race(draws: Mapping[str, Draw], truth: np.ndarray, rounds: int, seconds: flo
     A contestant stops when it has used its seconds; who is slow is measured in fewer rounds.
     """
     found = {name: Moments(truth) for name in draws}
-    for name, draw in draws.items():
+    for draw in draws.values():
         for turn in range(2):
             draw(-1 - turn)
     for turn in range(rounds):

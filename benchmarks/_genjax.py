@@ -1,8 +1,10 @@
-"""The four problems in GenJAX 1.0.14, for `estimators.py`: its REINFORCE, and what else its ADEV has for them.
+"""The four problems in GenJAX 1.0.14, for `estimators.py`: its REINFORCE, and what else its ADEV has for
+them.
 
-Two forms, where lanes are independent. `one expectation` maps the data inside a single expectation by GenJAX's
-`modular_vmap`: a score multiplies the whole result. `of each datum` maps `grad_estimate`: an expectation of its own
-for each datum, so that a score multiplies the result of that datum; global choices are then drawn for each.
+Two forms, where lanes are independent. `one expectation` maps the data inside a single expectation by
+GenJAX's `modular_vmap`: a score multiplies the whole result. `of each datum` maps `grad_estimate`: an
+expectation of its own for each datum, so that a score multiplies the result of that datum; global choices
+are then drawn for each.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 import genjax
 import jax
 import jax.numpy as jnp
-from _problems import Problem, network
+from _problem import Problem, network
 from genjax import modular_vmap
 from genjax.adev import categorical_enum_parallel, flip_enum, flip_mvd, reinforce
 from genjax.core import distribution
@@ -185,7 +187,7 @@ def mixture(problem: Problem) -> dict[str, Gradient]:
 
         def whole(params: Any) -> Any:
             shared = {name: params[name] for name in ("loc", "log_scale")}
-            estimate = lambda logits, x: genjax.expectation(lambda s, l: one(s, l, x)).grad_estimate(
+            estimate = lambda logits, x: genjax.expectation(lambda *moving: one(*moving, x)).grad_estimate(
                 shared, logits
             )
             found, logits = modular_vmap(estimate)(params["logits"], data)

@@ -5,8 +5,8 @@ Two programs over N lanes x_i ~ Normal(m_i, 1), all scored, at m_i = 0.3:
     shared   the mean of x_i**2, one parameter m for all lanes
     own      the sum of x_i**2, a parameter for each lane; the gradient in the first of them
 
-Lanes are independent. So if each score multiplies its own lane alone, the first falls as the root of N (it is shown
-times that) and the second is constant. If scores multiply the whole result, both grow.
+Lanes are independent. So if each score multiplies its own lane alone, the first falls as the root of N
+(it is shown times that) and the second is constant. If scores multiply the whole result, both grow.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
-from _problems import Problem, network
+from _problem import Problem, network
 from numpyro.contrib.control_flow import scan
 from numpyro.infer import TraceGraph_ELBO
 

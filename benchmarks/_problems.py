@@ -1,22 +1,24 @@
 """Four problems for gradient estimators: model, guide, ELBO, fixed parameters, and the exact gradient.
 
-Each is defined once for `ppl`; `_peers.py` and `_pyro.py` write the same programs for other libraries, at the
-same parameters and data. The gradient is that of the ELBO in the parameters of the guide. Its truth comes from
-elsewhere: enumeration, sums over a chain's marginals, a closed form, one-dimensional quadrature.
+Each is defined once for `ppl`; `_peers.py` and `_pyro.py` write the same programs for other libraries, at
+the same parameters and data. The gradient is that of the ELBO in the parameters of the guide. Its truth
+comes from elsewhere: enumeration, sums over a chain's marginals, a closed form, one-dimensional
+quadrature.
 
-The parameters are reached by a short training run: near the optimum the score function has little variance, at
-the start nothing is typical.
+The parameters are reached by a short training run: near the optimum the score function has little
+variance, at the start nothing is typical.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _problem import At, How, Problem, ascended, layers, network
 from jax.scipy.special import digamma, gammaln
 from jax.tree_util import Partial
 from sklearn.datasets import load_digits
@@ -24,92 +26,7 @@ from sklearn.decomposition import NMF
 
 import ppl
 
-# Estimator of a choice, from what the program knows where it is made.
-How = Callable[["At"], Any]
-
-
-class At(NamedTuple):
-    """What a baseline or a control variate may depend on.
-
-    Attributes:
-        datum: what is observed there; all of it, if the choice is not of one datum.
-        tuned: parameters of the estimator itself, trained before anything is measured.
-        relaxed: the rest of the program at a relaxed value of the choice, where it has a meaning there.
-    """
-
-    datum: Any
-    tuned: Any
-    relaxed: Any = None
-
-
-class Problem(NamedTuple):
-    """One problem.
-
-    Attributes:
-        name, title: short, and as it is printed.
-        params: of the guide.
-        constants: data and parameters of the model.
-        objective: the ELBO, an expectation of `params, tuned`, with this estimator for the choice in question.
-            Where that makes floats of bits, the bits of the model need to be told too: a second argument.
-        elbo: the same as a deterministic function of `params, constants`.
-        measured: the part of a gradient whose variance counts: the parameters of the choice in question.
-    """
-
-    name: str
-    title: str
-    params: Any
-    constants: dict[str, Any]
-    objective: Callable[..., Any]
-    elbo: Callable[[Any, Any], Any]
-    measured: Callable[[Any], Any] = lambda gradient: gradient
-
-    def flat(self, gradient: Any) -> np.ndarray:
-        """What is measured of a gradient, as one vector."""
-        leaves = jax.tree.leaves(self.measured(gradient))
-        return np.concatenate([np.asarray(leaf, np.float64).reshape(-1) for leaf in leaves])
-
-    def truth(self) -> np.ndarray:
-        """The exact gradient, as one vector; in double precision."""
-        with jax.enable_x64(True):
-            double = lambda tree: jax.tree.map(_as_double, tree)
-            return self.flat(jax.jit(jax.grad(self.elbo))(double(self.params), double(self.constants)))
-
-
-def _as_double(x: Any) -> Any:
-    x = np.asarray(x)
-    return jnp.asarray(x, jnp.float64 if np.issubdtype(x.dtype, np.floating) else x.dtype)
-
-
-def ascended(elbo: Callable[[Any], Any], params: Any, steps: int, rate: float) -> Any:
-    """Some steps of Adam on a function that is known exactly."""
-    optimizer = optax.adam(rate)
-    if not steps:
-        return params
-
-    def step(carry: Any, _: Any) -> Any:
-        params, state = carry
-        updates, state = optimizer.update(jax.tree.map(jnp.negative, jax.grad(elbo)(params)), state)
-        return (optax.apply_updates(params, updates), state), None
-
-    start = (params, optimizer.init(params))
-    return jax.jit(lambda start: jax.lax.scan(step, start, None, length=steps)[0][0])(start)
-
-
 # --- an autoencoder with binary latents
-
-
-def layers(rng: np.random.Generator, *sizes: int) -> list[Any]:
-    """Weights of fully connected layers."""
-    return [
-        (jnp.asarray(rng.normal(size=(m, n)) / m**0.5, jnp.float32), jnp.zeros(n))
-        for m, n in zip(sizes, sizes[1:], strict=False)
-    ]
-
-
-def network(weights: Any, x: Any) -> Any:
-    """One hidden layer; any leading axes."""
-    (w1, b1), (w2, b2) = weights
-    return jnp.tanh(x @ w1 + b1) @ w2 + b2
 
 
 def pixels_and_code(decoder: Any, x: Any, logits: Any, z: Any) -> Any:
@@ -240,7 +157,7 @@ def hmm(length: int = 20, states: int = 4, steps: int = 30) -> Problem:
 
 
 def factors(batch: int = 64, count: int = 8, steps: int = 100) -> Problem:
-    """Poisson factor analysis of digits: a pixel's count is Poisson with a mean of gamma-distributed weights."""
+    """Poisson factor analysis of digits: the count of a pixel, from weights that are gamma variables."""
     digits = load_digits().data
     shapes = NMF(count, init="nndsvda", random_state=0, max_iter=400).fit(digits).components_ + 0.01
     loadings = jnp.asarray(shapes / shapes.sum(1, keepdims=True), jnp.float32)
@@ -266,7 +183,7 @@ def factors(batch: int = 64, count: int = 8, steps: int = 100) -> Problem:
         return ppl.expectation(bound)
 
     def elbo(params: Any, constants: Any) -> Any:
-        """With E log s = integral of (exp(-t) - E exp(-t s)) / t over t > 0; the trapezoid in log t is exact."""
+        """With E log s = integral of (exp(-t) - E exp(-t s)) / t over t > 0, by trapezoids in log t."""
         loadings, counts = constants["loadings"], constants["counts"]
         a, b = jnp.exp(params["log_concentration"]), jnp.exp(params["log_rate"])
         mean, mean_log = a / b, digamma(a) - jnp.log(b)

@@ -2,8 +2,9 @@
 
     python _pyro.py PROBLEM PARAMETERS.npz
 
-prints the names of its estimators as a line of JSON; then answers each line `{"name": ..., "seed": ...}` with the
-seconds that one gradient took, and the gradient. `_contest.py` starts it. It knows nothing of `ppl` or JAX.
+prints the names of its estimators as a line of JSON; then answers each line `{"name": ..., "seed": ...}`
+with the seconds that one gradient took, and the gradient. `_contest.py` starts it. It knows nothing of
+`ppl` or JAX.
 """
 
 from __future__ import annotations

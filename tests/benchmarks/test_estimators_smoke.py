@@ -17,7 +17,7 @@ from scipy.special import digamma, gammaln
 import ppl
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-MODULES = ("_timing", "_problems", "_contest", "_genjax", "_numpyro", "_lanes", "estimators")
+MODULES = ("_timing", "_problem", "_problems", "_contest", "_genjax", "_numpyro", "_lanes", "estimators")
 TINY = {
     "vae": {"batch": 2, "latents": 3, "hidden": 4, "steps": 0},
     "hmm": {"length": 3, "states": 2, "steps": 0},
@@ -70,7 +70,7 @@ def moments(bench: Any, problem: Any, truth: Any, gradient: Any, arguments: Any,
 def test_the_exact_gradient_is_that_of_an_enumeration(
     bench: Any, problems: Any, truths: Any, name: str
 ) -> None:
-    """Of all choices of the program; the benchmark's own comes from codes, or from the marginals of a chain."""
+    """Of all choices of the program; the benchmark's own is of codes, or the marginals of a chain."""
     problem = problems[name]
     objective = problem.objective(lambda at: ppl.estimators.Reinforce())
     exact = jax.grad(lambda params: objective.exact(params, None))(problem.params)
@@ -120,7 +120,7 @@ def test_our_gradients_are_unbiased_and_the_second_has_less_variance(
 def test_the_verdict_on_choices_in_a_scan_of_others(
     bench: Any, problems: Any, truths: Any, library: str
 ) -> None:
-    """The benchmark says that their means are wrong. If they are repaired, this fails, and the page is wrong."""
+    """The benchmark says that their means are wrong: if they are repaired, the page must follow."""
     forms = getattr(bench, library).PROBLEMS["hmm"](problems["hmm"])
     (form,) = [form for form in forms if "in scan" in form]
     found = moments(bench, problems["hmm"], truths["hmm"], forms[form], problems["hmm"].params)
