@@ -59,11 +59,12 @@ def choose_estimators(
 
     Example:
         >>> import jax, ppl
-        >>> from ppl.estimators import Reinforce
+        >>> from ppl.estimators import MeasureValued, Reinforce, Reparam
         >>> @ppl.expectation
         ... def objective(mean):
         ...     return (ppl.normal(mean, 1.0).using(Reinforce()) @ "x") ** 2
-        >>> ppl.choose_estimators(objective, jax.random.key(0), 1.0, timed=False)
+        >>> tried = [Reparam(), MeasureValued()]
+        >>> ppl.choose_estimators(objective, jax.random.key(0), 1.0, candidates=tried, timed=False)
         {'x': Reparam()}
     """
     task = Task(args, argnums, num_samples, num_runs)
