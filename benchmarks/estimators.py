@@ -247,10 +247,10 @@ def main(rounds: int, seconds: float, problems: list[str], peers: bool) -> None:
         print(f"{name}: {problem.title}", flush=True)
         rows, wrong = rows + found, wrong + bad
     print(
-        f"\n{rounds} gradients each, fewer if that takes longer than {seconds:g} s; on {jax.devices()[0]}.\n"
+        f"\n{rounds} gradients each, fewer where they take over {seconds:g} s; on {jax.devices()[0]}.\n"
         "variance: relative to the first line of the problem, and its standard error. ms: the median.\n"
         "mean: along the exact gradient, where 1 is right, and its standard error. off: how many standard\n"
-        f"errors it is off in the worst of {1 + DIRECTIONS} directions; more than {ERRORS:g} is wrong.\n"
+        f"errors the mean is off in the worst of {1 + DIRECTIONS} directions; over {ERRORS:g} is wrong.\n"
     )
     print(table(HEADER, rows))
     absent = [entry.name for entry in ENTRIES if class_of(entry) is None]

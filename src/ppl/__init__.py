@@ -45,6 +45,9 @@ from ppl.objectives import vargrad as vargrad
 from ppl.objectives import vimco as vimco
 from ppl.program import GenerativeFunction as GenerativeFunction
 from ppl.program import gen as gen
+from ppl.report.search import choose_estimators as choose_estimators
+from ppl.report.variance import VarianceReport as VarianceReport
+from ppl.report.variance import variance_report as variance_report
 from ppl.runtime_checks import checks as checks
 from ppl.trace import Trace as Trace
 from ppl.train.fit import FitResult as FitResult

@@ -128,7 +128,8 @@ def slope_of_tail(make, parameters, ends, x, i):
 
 SLOPES = [
     "beta", "horned_beta", "student_t", "student_of_low_df", "gamma", "inverse_gamma", "von_mises",
-    "sharp_von_mises", "mixture", "affine", "dagum", "asymmetric_laplace_quantile", "soft_laplace", "gompertz",
+    "sharp_von_mises", "mixture", "affine", "dagum", "asymmetric_laplace_quantile", "soft_laplace",
+    "gompertz",
 ]  # fmt: skip
 
 

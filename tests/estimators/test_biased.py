@@ -188,10 +188,10 @@ FLOATS = ("flip", "bernoulli", "one_hot_categorical")
 def test_a_message_lists_them_apart() -> None:
     with pytest.raises(errors.EstimatorNotAdmitted) as error:
         ppl.flip(0.3).using(Reparam())
-    assert str(error.value).endswith(
-        "This family admits Enumerate(), MeasureValued(), Reinforce(), Rebar(relaxed), Relax(control); "
-        "biased: GumbelSoftmax(temperature), GumbelRao(temperature), StraightThrough()."
-    )
+    unbiased, biased = str(error.value).split("; biased: ")
+    assert "This family admits Enumerate(), MeasureValued()," in unbiased and "Relax(control)" in unbiased
+    assert biased == "GumbelSoftmax(temperature), GumbelRao(temperature), StraightThrough()."
+    assert not any(name.split("(")[0] in unbiased for name in biased.rstrip(".").split(", "))
 
 
 @pytest.mark.parametrize("name", BIASED)

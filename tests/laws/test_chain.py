@@ -28,7 +28,7 @@ DATA = np.array([0.0, 0.3, 0.9, -0.4])
 
 
 def planned(program: Callable[[Any], Any], *arguments: Any) -> Any:
-    staged = ppl.expectation(program)._stage(arguments or (jnp.zeros(2),))
+    staged = ppl.expectation(program).stage(*(arguments or (jnp.zeros(2),)))
     return plan(staged.jaxpr, 1)
 
 

@@ -61,6 +61,15 @@ def admissible(distribution: Any, *, biased: bool = False) -> list[str]:
     return [e.usage for e in ESTIMATORS if e.biased == biased and e.admits(distribution)]
 
 
+def candidates(distribution: Any, support: Any = None) -> tuple[Estimator, ...]:
+    """The unbiased estimators that exist for a distribution and need no arguments of the user's.
+
+    `support` are the values of the choice, where they are finitely many and known.
+    """
+    ready = [e for e in ESTIMATORS if not e.biased and e.usage.endswith("()")]
+    return tuple(e for e in ready if e.prepare(support).admits(distribution))
+
+
 def default_estimator(distribution: Any) -> Estimator:
     """Reparameterized where the family can be, else summed over if there are few values, else scored."""
     if Reparam().admits(distribution):

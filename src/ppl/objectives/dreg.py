@@ -116,7 +116,7 @@ def _all_pathwise(guide: Measure, choices: Any, number: jax.Array) -> jax.Array:
 
 
 def _is_pathwise(guide: Program, item: Occurrence) -> bool:
-    return (guide.chosen(item.site) or item.estimator).pathwise
+    return (guide.chosen(item.site, item.distribution) or item.estimator).pathwise
 
 
 def _why(choices: list[str]) -> str:

@@ -25,7 +25,8 @@ def _same(axis: int) -> tuple[int, float, float]:
 
 
 def _elementwise(equation: Any, operand: int, output: int) -> Axis:
-    return _same
+    """The axes of equal length; one of length one may be stretched, and a scalar meet an array."""
+    return _whole(equation.invars[operand].aval.shape, equation.outvars[output].aval.shape)
 
 
 def _one_to_one(equation: Any, operand: int, output: int) -> Axis:
@@ -138,8 +139,8 @@ def _sorted(equation: Any, operand: int, output: int) -> Axis:
 
 
 def _ranked(equation: Any, operand: int, output: int) -> Axis:
-    last = equation.invars[0].aval.ndim - 1
-    return lambda axis: None if axis == last else (axis, 0, 0)
+    along = equation.params.get("axis", equation.invars[0].aval.ndim - 1)
+    return lambda axis: None if axis == along else (axis, 0, 0)
 
 
 def _reversed(equation: Any, operand: int, output: int) -> Axis:
@@ -208,12 +209,12 @@ AXES: dict[str, Rule] = {
             "shift_right_logical shift_right_arithmetic select_n clamp convert_element_type logistic lgamma "
             "digamma polygamma igamma igammac igamma_grad_a random_gamma_grad regularized_incomplete_beta "
             "erf erfc erf_inv bessel_i0e bessel_i1e zeta real imag conj complex copy copy_p stop_gradient "
-            "name reduce_precision population_count clz log_density_of device_put undifferentiated unmoved "
+            "name reduce_precision population_count clz log_density_of undifferentiated unmoved "
             "differentiated_once"
         ),
         _elementwise,
     ),
-    "optimization_barrier": _one_to_one,
+    **dict.fromkeys(words("optimization_barrier device_put"), _one_to_one),
     **dict.fromkeys(
         words("reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin"),
         _reduced,

@@ -121,15 +121,20 @@ class Given(NamedTuple):
 
 
 class _Walk:
-    """Where the analysis stands: which choices are watched, and the lengths of the enclosing loops."""
+    """Where the analysis stands: which choices are watched, and the lengths of the enclosing loops.
+
+    Attributes:
+        axes: how many axes the instances of each choice have that was met.
+    """
 
     def __init__(
         self, watched: Callable[[Name], bool], count: Count, lengths: tuple[int | None, ...] = (),
         chained: Callable[[Name], bool] = lambda name: False,
-        parameters: dict[Name, Dependence] | None = None,
+        parameters: dict[Name, Dependence] | None = None, axes: dict[Name, int] | None = None,
     ) -> None:  # fmt: skip
         self.watched, self.count, self.lengths, self.chained = watched, count, lengths, chained
         self.parameters: dict[Name, Dependence] = {} if parameters is None else parameters
+        self.axes: dict[Name, int] = {} if axes is None else axes
 
     @property
     def step(self) -> int:
@@ -138,7 +143,7 @@ class _Walk:
 
     def inside(self, *lengths: int | None) -> _Walk:
         lengths = (*self.lengths, *lengths)
-        return _Walk(self.watched, dict(self.count), lengths, self.chained, self.parameters)
+        return _Walk(self.watched, dict(self.count), lengths, self.chained, self.parameters, self.axes)
 
 
 def analyze(
@@ -152,15 +157,23 @@ def analyze(
         chained: of which of them it is noted beside what depends on them with all of these given, as `Given`.
 
     Returns:
-        What is known of the variables; and what the parameters of each watched choice depend on.
+        What is known of the variables; and what the parameters of each choice depend on.
     """
     walk = _Walk(watched, {}, (), chained)
-    return _scope(jaxpr, [NONE] * len(jaxpr.invars), walk), walk.parameters
+    scope = _scope(jaxpr, [NONE] * len(jaxpr.invars), walk)
+    if internals.has_references(jaxpr):  # What goes through a mutable array is not followed.
+        everything: dict[Any, tuple[Relation, ...]] = {n: (None,) * axes for n, axes in walk.axes.items()}
+        everything |= {Given(name): everything[name] for name in walk.axes if chained(name)}
+        scope.known, scope.inner = dict.fromkeys(scope.known, everything), {}
+        return scope, dict.fromkeys(walk.parameters, everything)
+    return scope, walk.parameters
 
 
 def reaching(jaxpr: Any) -> set[int]:
     """The numbers of the inputs that the outputs of a staged program depend on, other than by estimators."""
     inputs: list[Dependence] = [{number: ()} for number in range(len(jaxpr.invars))]
+    if internals.has_references(jaxpr):
+        return set(range(len(jaxpr.invars)))
     return {
         number for output in _scope(jaxpr, inputs, _Walk(lambda name: False, {})).outputs for number in output
     }
@@ -220,6 +233,7 @@ def _choice(equation: Any, operands: list[Dependence], walk: _Walk) -> Dependenc
     steps = tuple((-1 - loop, 0, 0) for loop in range(len(walk.lengths)))
     lanes = tuple((axis, 0, 0) for axis in range(len(site.instances)))
     own: dict[Any, tuple[Relation, ...]] = {name: steps + lanes}
+    walk.axes[name] = len(own[name])
     if walk.chained(name):
         parameters = {key: value for key, value in parameters.items() if not isinstance(key, Given)}
         own[Given(name)] = own[name]
@@ -295,13 +309,7 @@ def _inner(equation: Any, operands: list[Dependence]) -> Dependence:
 
 
 def _cond(equation: Any, operands: list[Dependence], walk: _Walk) -> list[Dependence]:
-    counts: list[Count] = []
-    cases = []
-    for branch in equation.params["branches"]:
-        inside = walk.inside()
-        cases.append(_scope(branch, operands[1:], inside).outputs)
-        counts.append(inside.count)
-    advance(walk.count, *counts)
+    cases = [_scope(branch, operands[1:], walk).outputs for branch in equation.params["branches"]]
     return [join(operands[0], *case) for case in zip(*cases, strict=True)]
 
 
@@ -309,12 +317,13 @@ def _settle(
     carry: list[Dependence], step: Callable[[list[Dependence]], list[Dependence]]
 ) -> list[Dependence]:
     """The least dependences that hold before every step: those that go on growing have no end."""
-    for turn in range(64):
+    first = True
+    while True:  # Each turn adds a choice or loses an end of a relation.
         merged = [join(*pair) for pair in zip(carry, step(carry), strict=True)]
         if merged == carry:
             return carry
-        carry = merged if turn < 1 else [_widened(old, new) for old, new in zip(carry, merged, strict=True)]
-    return [forget(dependence) for dependence in carry]  # pragma: no cover - each turn loses an end
+        carry = merged if first else [_widened(old, new) for old, new in zip(carry, merged, strict=True)]
+        first = False
 
 
 def _widened(old: Dependence, new: Dependence) -> Dependence:

@@ -60,16 +60,17 @@ class Derive(Rule):
         target: the instances that this run replaces; `None` in the base run.
         training: whether the parameters of estimators carry derivatives.
         inner: derives an inner expectation.
+        parameters: what the operands of every choice pass through, as `(site, operands) -> operands`.
     """
 
     totals = ("score", "control")
 
     def __init__(
         self, plan: Plan, order: int, fixed: Mapping[Name, Any], target: Target | None, training: bool,
-        inner: Callable[..., Any],
+        inner: Callable[..., Any], parameters: Callable[[Site, list[Any]], list[Any]] | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.order, self.fixed, self.target = plan, order, fixed, target
-        self.training, self.inner = training, inner
+        self.training, self.inner, self.parameters = training, inner, parameters
         self.index = {name: number for number, name in enumerate(plan.replaced)}
 
     @override
@@ -91,6 +92,8 @@ class Derive(Rule):
 
     @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
+        if self.parameters is not None:
+            operands = self.parameters(site, operands)
         if name in self.fixed:
             event = site.shape[len(site.batch_shape) :]
             value = jnp.broadcast_to(self.fixed[name].astype(site.dtype), (*site.instances, *event))

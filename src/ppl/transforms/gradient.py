@@ -42,6 +42,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ from ppl.transforms.chain import marginals, weights
 from ppl.transforms.derived_run import Derive, Target
 from ppl.transforms.interpret import total_dtype, walk
 from ppl.transforms.naming import Name
-from ppl.transforms.occurrences import occurrences
+from ppl.transforms.occurrences import expectations, occurrences
 from ppl.transforms.plan import JOINT_LIMIT, Plan, instances, plan, static
 from ppl.transforms.position import Here, start
 from ppl.transforms.returns import gather, placed, spread
@@ -94,6 +95,7 @@ class Context(NamedTuple):
         averages: the state of the moving averages.
         training: whether estimators' own parameters carry derivatives.
         inner: derives an inner expectation.
+        parameters: what the operands of every choice pass through.
     """
 
     jaxpr: Any
@@ -104,6 +106,7 @@ class Context(NamedTuple):
     averages: Mapping[Name, Any]
     training: bool
     inner: Callable[..., Any]
+    parameters: Callable[..., Any] | None = None
 
 
 class Made(NamedTuple):
@@ -126,15 +129,17 @@ class Made(NamedTuple):
 
 
 def surrogate(
-    jaxpr: Any, arguments: Sequence[Any], key: Any, token: Token, order: int, samples: int = 1
-) -> Any:
+    jaxpr: Any, arguments: Sequence[Any], key: Any, token: Token, order: int, samples: int = 1,
+    parameters: Callable[..., Any] | None = None,
+) -> Any:  # fmt: skip
     """A surrogate of the expected value of a staged program that returns one real number. See `derive`."""
-    return derive(jaxpr, arguments, key, token, order, samples).value
+    return derive(jaxpr, arguments, key, token, order, samples, parameters=parameters).value
 
 
 def derive(
     jaxpr: Any, arguments: Sequence[Any], key: Any, token: Token, order: int, samples: int = 1,
     averages: Mapping[Name, Any] | None = None, training: bool = False,
+    parameters: Callable[..., Any] | None = None,
 ) -> Derived:  # fmt: skip
     """A surrogate of the expected value of a staged program, and what trains its estimators.
 
@@ -147,12 +152,13 @@ def derive(
         samples: how many runs `num_samples` averages.
         averages: the state of the moving averages.
         training: whether the parameters of estimators carry derivatives.
+        parameters: what the operands of every choice pass through, as `(site, operands) -> operands`; it
+            changes no value, but may take derivatives away.
     """
-    return _summed(
-        Context(jaxpr, plan(jaxpr, order), key, token, samples, averages or {}, training, inner_expectation),
-        arguments,
-        order,
-    )
+    inner = functools.partial(inner_expectation, parameters=parameters)
+    planned = plan(jaxpr, order)
+    context = Context(jaxpr, planned, key, token, samples, averages or {}, training, inner, parameters)
+    return _summed(context, arguments, order)
 
 
 def _summed(context: Context, arguments: Sequence[Any], order: int) -> Derived:
@@ -184,12 +190,15 @@ def _tables(joint: dict[Name, np.ndarray]) -> list[dict[Name, Any]]:
     return tables
 
 
-def inner_expectation(equation: Any, operands: Sequence[Any], name: Name, here: Here, order: int) -> Any:
+def inner_expectation(
+    equation: Any, operands: Sequence[Any], name: Name, here: Here, order: int, parameters: Any = None
+) -> Any:
     """The surrogate of an inner expectation, in each of its lanes."""
     lanes, mapped, key = equation.params["lanes"], equation.params["mapped"], here.key_of(name)
 
     def one(token: Token, *operands: Any) -> Any:
-        return surrogate(equation.params["jaxpr"], operands, key, token, order, here.samples)
+        jaxpr = equation.params["jaxpr"]
+        return surrogate(jaxpr, operands, key, token, order, here.samples, parameters)
 
     for axis in reversed(range(len(lanes))):
         axes = (0, *(0 if carried[axis] else None for carried in mapped))
@@ -227,7 +236,7 @@ def _run(
 ) -> Run:
     """One run; `given` are the values of a chain."""
     planned = context.plan
-    rule = Derive(planned, order, fixed, target, context.training, context.inner)
+    rule = Derive(planned, order, fixed, target, context.training, context.inner, context.parameters)
 
     def run(changes: list[Any]) -> Any:
         feed = given | {cut.key: change for cut, change in zip(planned.cuts, changes, strict=True)}
@@ -461,6 +470,18 @@ def _targets(planned: Plan) -> Target:
         counts.append(np.arange(grid.shape[1]) // max(item.site.phantoms, 1))
         phantoms.append(grid[-1])
     return Target(*(jnp.asarray(np.concatenate(part)) for part in (sites, groups, counts, phantoms)))
+
+
+def evaluations(jaxpr: Any) -> int:
+    """How often the program is run for one first derivative: once, and once more for each replaced run.
+
+    An inner expectation counts as if all the rest of the program were run as often as it is.
+    """
+    planned = plan(jaxpr, 1)
+    replaced = len(_targets(planned).site) if planned.replaced else 0
+    count = math.prod(map(len, planned.joint.values())) * (1 + replaced)
+    inner = [equation.params["jaxpr"] for equation in expectations(jaxpr)]
+    return count * (1 + sum(evaluations(held) - 1 for held in inner))
 
 
 def _before(planned: Plan, records: Any) -> Any:

@@ -30,6 +30,7 @@ from ppl.transforms.naming import CHOICES, INNER, Count, Name, advance, next_nam
 from ppl.transforms.occurrences import Occurrence, first_choice, no_rule, occurrences
 from ppl.transforms.position import Here, Loop
 from ppl.transforms.terms import Node
+from ppl.transforms.vouched import continuous, user_vouches
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -214,6 +215,8 @@ def _step(
         return Result(rule.expect(next_name(here.count, INNER), equation, values, here), {}, {})
     if primitive in rule.kinds:
         return Result(*rule.other(equation, values, here), {})
+    if user_vouches(equation) and not rule.evaluates:
+        return _vouched(equation, values, rule, here)
     if primitive in internals.CALLS:
         return walk(equation.params[internals.CALLS[primitive]], values, rule, here, terms, weighted)
     if primitive is internals.SCAN:
@@ -239,6 +242,18 @@ class _Keyed:
 
     def unpack(self, values: Sequence[Any]) -> dict[Any, Any]:
         return dict(zip(self.keys, values, strict=True))
+
+
+def _vouched(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
+    """Code that the user vouches for stays marked in the program that it becomes part of."""
+    keyed = _Keyed()
+
+    def run(*values: Any) -> Any:
+        result = walk(equation.params["jaxpr"], values, rule, here)
+        return result.outputs, result.totals, keyed.pack(result.records)
+
+    outputs, totals, records = continuous(run)(*values)
+    return Result(outputs, totals, keyed.unpack(records))
 
 
 def _names_in(jaxpr: Any, here: Here) -> list[Occurrence]:
@@ -288,25 +303,24 @@ def _scan(
 
 def _cond(branches: Sequence[Any], index: Any, operands: list[Any], rule: Rule, here: Here) -> Result:
     shapes: dict[Any, Any] = {}
+    counts: list[Count] = []
     for branch in branches:
-        for item in _names_in(branch, here):
+        counts.append(dict(here.count))
+        for item in occurrences(branch, here.count):
             for key, (shape, dtype) in rule.recorded(item.name, item.site).items():
                 shapes[key] = jax.ShapeDtypeStruct((*item.lengths, *shape), dtype)
-    counts: list[Count] = []
 
-    def taken(branch: Any) -> Any:
+    def taken(branch: Any, count: Count) -> Any:
         def run(*operands: Any) -> Any:
-            inside = here._replace(count=dict(here.count))
-            result = walk(branch, operands, rule, inside)
-            counts.append(inside.count)
+            result = walk(branch, operands, rule, here._replace(count=dict(count)))
             blank = {key: jnp.zeros(s.shape, s.dtype) for key, s in shapes.items()}
             filled = blank | result.records
             return result.outputs, result.totals, [filled[key] for key in shapes]
 
         return run
 
-    outputs, totals, records = jax.lax.switch(index, [taken(branch) for branch in branches], *operands)
-    advance(here.count, *counts)
+    runs = [taken(branch, count) for branch, count in zip(branches, counts, strict=True)]
+    outputs, totals, records = jax.lax.switch(index, runs, *operands)
     return Result(list(outputs), totals, dict(zip(shapes, records, strict=True)))
 
 

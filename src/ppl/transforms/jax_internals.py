@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax._src.state.types import AbstractRef
 from jax.core import eval_jaxpr
 from jax.extend import core
 from jax.extend.core import primitives as P
@@ -121,6 +122,15 @@ def remat(equation: Any, function: Any) -> Any:
     """`function` under the checkpointing of a `remat` equation."""
     return jax.checkpoint(
         function, prevent_cse=equation.params["prevent_cse"], policy=equation.params["policy"]
+    )
+
+
+def has_references(jaxpr: Jaxpr) -> bool:
+    """Whether a jaxpr reads or writes mutable arrays, whose contents are not in its variables."""
+    return any(
+        any(isinstance(v.aval, AbstractRef) for v in (*equation.invars, *equation.outvars))
+        or any(map(has_references, nested(equation)))
+        for equation in jaxpr.eqns
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ppl.site import Site
 
@@ -70,6 +71,8 @@ class Value:
 
 def constant(array: Any) -> Value:
     """The value of a constant of the program."""
+    if isinstance(array, Tracer):  # of a transformation around the whole program
+        return Value()
     single = getattr(array, "size", 1) == 1 and jnp.issubdtype(jnp.result_type(array), jnp.number)
     return Value(origin=float(np.asarray(array).real.reshape(()))) if single else Value()
 

@@ -1,7 +1,8 @@
 """How the choices of a program are named, by every interpreter alike.
 
-A choice is its address and how many choices with that address came before it in program order. Branches
-of a conditional count from the same start, so that the same address in two of them is the same name.
+A choice is its address and how many choices with that address came before it in program order, in other
+branches of a conditional too: two branches may make choices of different shapes or by different estimators
+at one address.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from ppl.inner import expect_p
 from ppl.site import Site, sample_p
 from ppl.source import equation_line
 from ppl.transforms import jax_internals as internals
-from ppl.transforms.naming import INNER, Count, Name, advance, next_name
+from ppl.transforms.naming import INNER, Count, Name, next_name
 
 REENTERED = frozenset({*internals.CALLS, internals.SCAN, internals.WHILE, internals.COND, internals.REMAT})
 """The primitives that may hold choices."""
@@ -88,6 +88,25 @@ def occurrences(jaxpr: Any, count: Count | None = None) -> Iterator[Occurrence]:
     yield from _occurrences(jaxpr, {} if count is None else count, (), (), ())
 
 
+def expectations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of the inner expectations of a staged program, without those within them."""
+    for equation in jaxpr.eqns:
+        if equation.primitive is expect_p:
+            yield equation
+        else:
+            for nested in internals.nested(equation):
+                yield from expectations(nested)
+
+
+def choice_equations(jaxpr: Any) -> Iterator[Any]:
+    """The equation of every random choice of a staged program, also of those in inner expectations."""
+    for equation in jaxpr.eqns:
+        if equation.primitive is sample_p:
+            yield equation
+        for nested in internals.nested(equation):
+            yield from choice_equations(nested)
+
+
 def _occurrences(jaxpr: Any, count: Count, lengths: Any, branches: Any, calls: Any) -> Iterator[Occurrence]:
     for equation in jaxpr.eqns:
         primitive, path = equation.primitive, (*calls, equation)
@@ -97,13 +116,9 @@ def _occurrences(jaxpr: Any, count: Count, lengths: Any, branches: Any, calls: A
         elif primitive is expect_p:
             next_name(count, INNER)
         elif primitive is internals.COND:
-            counts, conditional = [], object()
+            conditional = object()
             for number, branch in enumerate(equation.params["branches"]):
-                inside = dict(count)
-                taken = (*branches, (conditional, number))
-                yield from _occurrences(branch, inside, lengths, taken, path)
-                counts.append(inside)
-            advance(count, *counts)
+                yield from _occurrences(branch, count, lengths, (*branches, (conditional, number)), path)
         elif holds_choice(equation):
             if primitive not in REENTERED:
                 raise no_rule(equation)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppl.transforms.dependence import Relation
+from ppl.transforms.interpret import total_dtype
 from ppl.transforms.terms import Cut
 
 _WIDE = 8
@@ -60,7 +61,7 @@ def gather(
         terms: an array for each.
         shapes: for each choice, the shape of its instances, loops first.
     """
-    dtype = jnp.result_type(*terms)
+    dtype = jnp.result_type(total_dtype(), *terms)
     example = {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape in shapes.items()}
 
     def function(held: dict[Any, Any]) -> list[Any]:

@@ -13,6 +13,7 @@ derivative `c_k[e]` in `delta_k[e]` at zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -220,11 +221,19 @@ def _is_finer(scope: Scope, equation: Any, operand: int, dependence: Dependence)
     """Whether an operand's dependence is finer than that of a result of the equation."""
     for number, variable in enumerate(equation.outvars):
         after = moved(dependence, AXES[equation.primitive.name](equation, operand, number))
-        lost = any(
-            (old is None) != (new is None)
+        wider = any(
+            _is_wider(new, old)
             for name, relations in dependence.items()
             for old, new in zip(relations, after[name], strict=True)
         )
-        if lost or after != scope.known[variable]:
+        if wider or after != scope.known[variable]:
             return True
     return False
+
+
+def _is_wider(new: Relation, old: Relation) -> bool:
+    """Whether a relation holds more instances than before it was moved."""
+    if new is None or old is None:
+        return old is not None
+    lost = [math.isinf(now) and not math.isinf(then) for now, then in zip(new[1:], old[1:], strict=True)]
+    return any(lost) or new[2] - new[1] > old[2] - old[1]
