@@ -51,6 +51,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
 
+from ppl.errors import UnsupportedProgram
 from ppl.estimators.baselines import Baseline
 from ppl.estimators.protocol import magic_box, moved
 from ppl.noise import Token
@@ -238,7 +239,9 @@ def _probability(planned: Plan, number: int, records: dict[Any, Any]) -> Any:
 
 def _path(context: Context, arguments: Sequence[Any], order: int, fixed: dict[Name, Any]) -> Derived:
     """The surrogate, weighted by the probability of the values that are summed over."""
-    planned, made = context.plan, _make(context, arguments, order, fixed, None)
+    planned = context.plan
+    _check_loose(planned)
+    made = _make(context, arguments, order, fixed, None)
     zero = jnp.zeros((), total_dtype())
     if order == 0:
         return Derived(made.result, {}, zero)
@@ -250,6 +253,16 @@ def _path(context: Context, arguments: Sequence[Any], order: int, fixed: dict[Na
     elif planned.replaced:
         value = value + _telescope(context, arguments, fixed, made, value)
     return scored._replace(value=value)
+
+
+def _check_loose(planned: Plan) -> None:
+    for item in planned.loose.values():
+        if isinstance(getattr(static(item.site)[1], "baseline", None), Baseline):
+            raise UnsupportedProgram(
+                f"the baseline of the choice {item.site.where} is made of the returns of its steps, which lie "
+                "in a while loop whose number of steps is not known. Use a number as its baseline, or lax.scan, "
+                "or a lax.fori_loop with static bounds."
+            )
 
 
 def _returns(context: Context, made: Made) -> dict[Name, Any]:
