@@ -11,15 +11,23 @@ UV := .uv-env/bin/uv
 BIN := .venv/bin
 DOCS := .venv-docs
 OLDEST := .venv-oldest
+PEERS := .venv-peers
 # The tests that `make test-oldest` runs against the oldest JAX: what touches JAX's inner parts.
 OLDEST_TESTS := $(wildcard tests/test_architecture.py tests/transforms tests/train)
 WORKERS ?= 2
+# Pyro is compared in an environment of its own. On Linux the torch of PyPI is built for CUDA, with some 5 GB of
+# libraries; the index of its makers has one for CPUs, and is passed over where it cannot be reached.
+# Another Python, for which a wheel is at hand: make bench-peers PEERS_PYTHON=/path/to/python
+PYRO_VERSION := 1.9.1
+TORCH_VERSION := 2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PEERS_PYTHON ?= $(shell scripts/find-python.sh)
 
 export JAX_PLATFORMS ?= cpu
 # An activated environment of the caller's must not be the one that is changed.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help env demo test test-oldest check format bench docs lock clean
+.PHONY: help env demo test test-oldest check format bench bench-peers docs lock clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,6 +59,8 @@ format: .venv/.stamp ## format, and repair what the linter can
 bench: .venv/.stamp ## every benchmark, each a table of ratios
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
+bench-peers: $(PEERS)/.stamp ## Pyro on torch, in .venv-peers, so that `make bench` compares with it too
+
 docs: $(DOCS)/.stamp ## the pages of docs/ as HTML in site/
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 	@echo "site/index.html"
@@ -61,7 +71,7 @@ lock: $(UV) ## refresh uv.lock and tests/oldest.txt after a change of pyproject.
 	  --group oldest --no-header pyproject.toml -o tests/oldest.txt
 
 clean: ## remove what make has made
-	rm -rf .venv .venv-docs .venv-oldest .uv-env site dist examples/output .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-docs .venv-oldest .venv-peers .uv-env site dist examples/output .pytest_cache .ruff_cache .hypothesis
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv itself, pinned, so that every machine reads the lock file in the same way.
@@ -82,4 +92,15 @@ $(OLDEST)/.stamp: tests/oldest.txt pyproject.toml $(UV)
 	$(UV) venv --quiet --clear --python "$$(scripts/find-python.sh)" $(OLDEST)
 	$(UV) pip sync --quiet --python $(OLDEST)/bin/python tests/oldest.txt
 	$(UV) pip install --quiet --python $(OLDEST)/bin/python --no-deps -e .
+	touch $@
+
+# pip, because it takes the wheels that a machine keeps for it. torch first and alone: of the two indexes the
+# second is asked for this one name only.
+$(PEERS)/.stamp: Makefile
+	rm -rf $(PEERS)
+	"$(PEERS_PYTHON)" -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --extra-index-url $(TORCH_INDEX) torch==$(TORCH_VERSION)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  torch==$(TORCH_VERSION) pyro-ppl==$(PYRO_VERSION)
 	touch $@

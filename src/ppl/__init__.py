@@ -8,6 +8,7 @@ from ppl import errors as errors
 from ppl import estimators as estimators
 from ppl import families as families
 from ppl.choices import Choices as Choices
+from ppl.detached import detached as detached
 from ppl.errors import DiscontinuousReparameterization as DiscontinuousReparameterization
 from ppl.errors import PPLError as PPLError
 from ppl.errors import UnsupportedProgram as UnsupportedProgram
@@ -35,11 +36,18 @@ from ppl.families import student_t as student_t
 from ppl.families import uniform as uniform
 from ppl.families import von_mises as von_mises
 from ppl.measure import Measure as Measure
+from ppl.objectives import dreg as dreg
 from ppl.objectives import elbo as elbo
 from ppl.objectives import forward_kl as forward_kl
 from ppl.objectives import iwelbo as iwelbo
+from ppl.objectives import sticking_the_landing as sticking_the_landing
+from ppl.objectives import vargrad as vargrad
+from ppl.objectives import vimco as vimco
 from ppl.program import GenerativeFunction as GenerativeFunction
 from ppl.program import gen as gen
+from ppl.report.search import choose_estimators as choose_estimators
+from ppl.report.variance import VarianceReport as VarianceReport
+from ppl.report.variance import variance_report as variance_report
 from ppl.runtime_checks import checks as checks
 from ppl.trace import Trace as Trace
 from ppl.train.fit import FitResult as FitResult

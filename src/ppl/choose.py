@@ -1,18 +1,18 @@
-"""Making a random choice of a distribution in the program that is being staged."""
+"""Making a random choice in the program that is being staged, and choosing its estimator from outside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from ppl.address import Address, matches, nearest, show
 from ppl.distributions.density import support_values
-from ppl.errors import UnknownAddress
+from ppl.errors import EstimatorNotAdmitted, UnknownAddress
 from ppl.estimators.protocol import Contribution, Estimator
-from ppl.estimators.registry import check_admitted, default_estimator
+from ppl.estimators.registry import candidates, check_admitted, default_estimator
 from ppl.noise import Noise
 from ppl.site import UNNAMED, Site, sample_p
 
@@ -54,45 +54,148 @@ def needs(estimator: Estimator, made: Contribution) -> dict[str, Any]:
     }
 
 
-class Using:
-    """Estimators chosen from outside: by address pattern, or by a function of address and family.
+class Policy(Protocol):
+    """What chooses estimators knowing which ones there are: any object with this method.
 
-    A mapping goes from shell-style patterns over slash-joined addresses (`"layers/*/z"`) to estimators;
-    the first pattern that matches decides. A function returns an estimator, or `None` to keep the one
-    that is there. It is hashed by its content, so that compiled methods are found again.
+    Example:
+        >>> import jax, ppl
+        >>> from ppl.estimators import MeasureValued, Reinforce
+        >>> class WeakElseScored:
+        ...     def estimator_for(self, address, family, admissible):
+        ...         weak = [e for e in admissible if isinstance(e, MeasureValued)]
+        ...         return weak[0] if weak else Reinforce(baseline="loo")
+        >>> @ppl.expectation
+        ... def objective(mean):
+        ...     return ppl.normal(mean, 1.0) @ "x" + 0.0
+        >>> chosen = objective.using(WeakElseScored())
+        >>> float(chosen.grad(jax.random.key(0), 0.0, num_samples=1000).round(1))
+        1.0
     """
 
-    def __init__(self, chosen: dict[str, Any] | Callable[[str, str], Any]) -> None:
+    def estimator_for(self, address: str, family: str, admissible: tuple[Estimator, ...]) -> Estimator | None:
+        """The estimator of a choice, or `None` to keep the one that is there.
+
+        Args:
+            address: with slashes; `"<draw>"` for one without.
+            family: the family's name.
+            admissible: the unbiased estimators that exist for the choice and need no arguments.
+        """
+
+
+class Using:
+    """Estimators chosen from outside: by a mapping, by a function, or by a policy.
+
+    - A mapping goes from what picks out choices to estimators; the first entry that applies decides. A string
+      is a shell-style pattern over the slash-joined address (`"layers/*/z"`), a function a predicate
+      `(address, family) -> bool`.
+    - A function `(address, family)` returns an estimator, or `None` to keep the one that is there.
+    - An object with a method `estimator_for` is asked, see `Policy`.
+
+    It is hashed by its content, so that compiled methods are found again.
+
+    Raises:
+        TypeError: `chosen` is none of these.
+    """
+
+    def __init__(self, chosen: Any) -> None:
+        if not (isinstance(chosen, Mapping) or callable(chosen) or hasattr(chosen, "estimator_for")):
+            raise TypeError(
+                "`using` takes a mapping from address patterns to estimators, a function of (address, "
+                f"family), or a policy with a method `estimator_for`, got {chosen!r}. For one estimator at "
+                "every choice write {'*': estimator}."
+            )
         self.chosen = chosen
 
-    def __call__(self, address: Address, family: str) -> Any:
+    def __call__(self, site: Site, distribution: Any) -> Any:
         """The estimator for a choice, or `None`."""
-        if callable(self.chosen):
-            return self.chosen(show(address), family)
-        return next((e for pattern, e in self.chosen.items() if matches(pattern, address)), None)
+        chosen = self.chosen
+        if isinstance(chosen, Mapping):
+            return next((e for key, e in chosen.items() if _applies(key, site)), None)
+        if hasattr(chosen, "estimator_for"):
+            admissible = candidates(distribution, site.support)
+            return chosen.estimator_for(show(site.address), site.family, admissible)
+        return chosen(show(site.address), site.family)
 
-    def check(self, addresses: list[Address]) -> None:
-        """Refuse a pattern that matches no address of the program."""
-        if callable(self.chosen):
+    def check(self, sites: Sequence[Site]) -> None:
+        """Refuse a pattern or predicate that applies to no choice of the program."""
+        if not isinstance(self.chosen, Mapping):
             return
-        for pattern in self.chosen:
-            if not any(matches(pattern, address) for address in addresses):
-                known = [show(address) for address in addresses]
+        for key in self.chosen:
+            if not any(_applies(key, site) for site in sites):
+                known = list(dict.fromkeys(show(site.address) for site in sites))
+                hint = nearest(key, known) if isinstance(key, str) else ""
                 raise UnknownAddress(
-                    f"`using` names {pattern!r}, but the program has no such choice; it has "
-                    f"{', '.join(map(repr, known)) or 'none'}.{nearest(pattern, known)}"
+                    f"`using` names {_words(key)}, but the program has no such choice; it has "
+                    f"{', '.join(map(repr, known)) or 'none'}.{hint}"
                 )
 
+    def __hash__(self) -> int:
+        leaves, tree = jax.tree.flatten(self)
+        return hash((tree, *leaves))  # a TypeError where an estimator holds an array
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Using):
+            return False
+        (mine, tree), (theirs, other_tree) = jax.tree.flatten(self), jax.tree.flatten(other)
+        return tree == other_tree and all(map(_same, mine, theirs))
+
+
+def _applies(key: Any, site: Site) -> bool:
+    if callable(key):
+        return bool(key(show(site.address), site.family))
+    return matches(key, site.address)
+
+
+def _words(key: Any) -> str:
+    return f"the choices of {getattr(key, '__qualname__', key)}" if callable(key) else repr(key)
+
+
+def _same(one: Any, other: Any) -> bool:
+    # Numbers of other types are other programs; arrays are the same if they are one.
+    return one is other or (type(one) is type(other) and isinstance(one, (int, float, str)) and one == other)
+
+
+def layered(layers: Sequence[Using]) -> Callable[[Site, Any], tuple[Any, dict[str, Any]]]:
+    """The estimator of a choice under layers of `Using`, of which the last that chooses decides.
+
+    Returns:
+        As `rebind` wants it, `(site, (distribution, estimator)) -> (estimator, changes to the site)`.
+    """
+
+    def reestimate(site: Site, made: Any) -> tuple[Any, dict[str, Any]]:
+        distribution, estimator = made
+        chosen = None
+        for layer in layers:
+            chosen = layer(site, distribution) or chosen
+        return (estimator, {}) if chosen is None else _chosen(site, chosen, distribution)
+
+    return reestimate
+
+
+def _chosen(site: Site, estimator: Any, distribution: Any) -> tuple[Any, dict[str, Any]]:
+    if isinstance(estimator, Estimator):
+        estimator = estimator.prepare(site.support)
+    check_admitted(estimator, distribution, site.where)
+    made = shapes(distribution, estimator)
+    if made.value.dtype != site.dtype:
+        raise EstimatorNotAdmitted(
+            f"{type(estimator).__name__}, chosen from outside for {site.where}, makes a value of dtype "
+            f"{made.value.dtype}, but the program around it was staged for a value of dtype {site.dtype}. "
+            f"Choose it where the choice is made, `{site.family}(...).using({estimator.usage})`, or make the "
+            "choice a ppl.families.one_hot_categorical, whose values are floats under every estimator."
+        )
+    return estimator, needs(estimator, made)
+
+
+# A mapping's first entry that applies decides, so its order is kept; JAX sorts the keys of a dictionary.
 def _flatten(using: Using) -> tuple[tuple[Any, ...], Any]:
-    # JAX sorts the keys of a dictionary, but here the first pattern that matches decides.
-    if callable(using.chosen):
-        return (), using.chosen
-    return tuple(using.chosen.values()), tuple(using.chosen)
+    if isinstance(using.chosen, Mapping):
+        return tuple(using.chosen.values()), tuple(using.chosen)
+    return (), using.chosen
 
 
 def _unflatten(aux: Any, estimators: tuple[Any, ...]) -> Using:
-    return Using(aux if callable(aux) else dict(zip(aux, estimators, strict=True)))
+    return Using(dict(zip(aux, estimators, strict=True)) if isinstance(aux, tuple) else aux)
 
 
 jax.tree_util.register_pytree_node(Using, _flatten, _unflatten)

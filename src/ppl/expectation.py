@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ppl.choose import Using, layered
 from ppl.compiled import compiled
+from ppl.derived import average, derived, is_float, moving_arrays, picked, surrogate_of
 from ppl.distributions.density import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
@@ -22,14 +24,16 @@ from ppl.learning import (
     through_estimators_only,
     updated,
 )
-from ppl.noise import SAMPLES, Token, check_key
+from ppl.noise import check_key
 from ppl.source import user_line
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.continuity import check_continuity
 from ppl.transforms.diagnose import first_nonfinite
 from ppl.transforms.enumerate import exact
-from ppl.transforms.gradient import Derived, derive
-from ppl.transforms.stage import Arguments, Staged, split, stage
+from ppl.transforms.gradient import Derived
+from ppl.transforms.occurrences import choice_equations
+from ppl.transforms.reestimate import reestimated
+from ppl.transforms.stage import Staged, split, stage
 from ppl.undifferentiated import fixed
 
 
@@ -52,25 +56,62 @@ class Expectation:
         (1.3, 1.0)
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], layers: tuple[Using, ...] = ()) -> None:
+        self.function, self.layers = function, layers
         functools.update_wrapper(self, function)  # pyright: ignore[reportArgumentType]
 
     def __repr__(self) -> str:
         return f"<expectation {getattr(self.function, '__qualname__', self.function)}>"
 
     def __hash__(self) -> int:
-        return hash((Expectation, self.function))
+        return hash((Expectation, self.function, self.layers))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Expectation) and self.function == other.function
+        return isinstance(other, Expectation) and (self.function, self.layers) == (
+            other.function,
+            other.layers,
+        )
+
+    def using(self, estimators: Any) -> Expectation:
+        """The same expectation with other gradient estimators, also where the program names one itself.
+
+        It reaches every choice that the program makes: recorded ones, those that a guide proposes, under the
+        guide's addresses, and those of inner expectations; a choice without an address is `"<draw>"`. Values
+        for a fixed key stay the same, unless a choice starts or ceases to be summed over.
+
+        Args:
+            estimators: a mapping from address pattern, or from a predicate of (address, family), to
+                estimator; a function of (address, family) that returns one, or `None` to keep what is there;
+                or a policy, an object with a method `estimator_for`. See `ppl.choose.Using`. Later calls win
+                over earlier.
+
+        Raises:
+            UnknownAddress: a pattern or predicate applies to no choice. Raised when the program is staged.
+            EstimatorNotAdmitted: an estimator does not exist for a family; names the choice, the family and
+                the estimators that do.
+
+        Example:
+            >>> import jax, ppl
+            >>> from ppl.estimators import MeasureValued, Reinforce
+            >>> @ppl.expectation
+            ... def objective(mean):
+            ...     x = ppl.normal(mean, 1.0) @ "x"
+            ...     return jax.numpy.where(x > 0.0, 1.0, 0.0)
+            >>> weak = objective.using({"x": MeasureValued()})
+            >>> float(weak.grad(jax.random.key(0), 0.0, num_samples=100_000).round(1))
+            0.4
+            >>> scored = objective.using(lambda address, family: Reinforce() if family == "normal" else None)
+            >>> float(scored.grad(jax.random.key(0), 0.0, num_samples=100_000).round(1))
+            0.4
+        """
+        return Expectation(self.function, (*self.layers, Using(estimators)))
 
     def estimate(self, key: jax.Array, *args: Any, num_samples: int = 1) -> jax.Array:
         """An unbiased estimate of the expected value; exact in the choices that are enumerated jointly.
 
         The result refuses to be differentiated: its derivative is not that of the expected value.
         """
-        return compiled(_Estimate(self), check_key(key), args, num_samples)
+        return self._call(_Estimate, check_key(key), args, num_samples)
 
     def grad(self, key: jax.Array, *args: Any, argnums: Any = 0, num_samples: int = 1) -> Any:
         """An unbiased estimate of the gradient of the expected value.
@@ -86,14 +127,14 @@ class Expectation:
         self, key: jax.Array, *args: Any, argnums: Any = 0, num_samples: int = 1
     ) -> tuple[jax.Array, Any]:
         """Unbiased estimates of the expected value and of its gradient, from the same runs."""
-        return compiled(_ValueAndGrad(self), check_key(key), args, argnums, num_samples)
+        return self._call(_ValueAndGrad, check_key(key), args, argnums, num_samples)
 
     def initial_state(self, *args: Any) -> dict[str, Any]:
         """The state of the estimators before the first step of training: what `learn` begins with.
 
         It is empty, unless a choice has a moving average as its baseline.
         """
-        return initial(self._stage(args).jaxpr)
+        return initial(self.stage(*args).jaxpr)
 
     def learn(
         self, key: jax.Array, state: Mapping[str, Any], *args: Any, argnums: Any = 0, num_samples: int = 1,
@@ -118,7 +159,7 @@ class Expectation:
             >>> 100.0 <= float(state["win"][0] / state["win"][1]) <= 101.0
             True
         """
-        return compiled(_Learn(self), check_key(key), dict(state), args, argnums, num_samples, bool(maximize))
+        return self._call(_Learn, check_key(key), dict(state), args, argnums, num_samples, bool(maximize))
 
     def jvp(
         self, key: jax.Array, primals: Sequence[Any], tangents: Sequence[Any], *, num_samples: int = 1
@@ -128,7 +169,7 @@ class Expectation:
         Forward mode; loops of unknown length are allowed. `primals` and `tangents` are sequences, one
         entry for each argument, as for `jax.jvp`.
         """
-        return compiled(_Jvp(self), check_key(key), tuple(primals), tuple(tangents), num_samples)
+        return self._call(_Jvp, check_key(key), tuple(primals), tuple(tangents), num_samples)
 
     def surrogate(self, key: jax.Array, *args: Any, num_samples: int = 1) -> jax.Array:
         """The differentiable function itself.
@@ -140,11 +181,11 @@ class Expectation:
             DiscontinuousReparameterization: a value that moves with any of the arguments reaches a jump.
         """
         check_key(key)
-        staged = self._stage(args)
+        staged = self.stage(*args)
         check_continuity(
-            staged.jaxpr, [_is_float(x) for x in staged.arrays], reverse=False, moving_support=moving_support
+            staged.jaxpr, [is_float(x) for x in staged.arrays], reverse=False, moving_support=moving_support
         )
-        return _average(staged, key, num_samples, order=2)
+        return average(staged, key, num_samples, order=2)
 
     def exact(self, *args: Any) -> jax.Array:
         """The expected value itself, by summing over every choice; differentiable.
@@ -152,15 +193,23 @@ class Expectation:
         Raises:
             UnsupportedProgram: a choice has no finite support, or there are too many combinations.
         """
-        return compiled(_Exact(self), args)
+        return self._call(_Exact, args)
 
     def first_nonfinite(self, key: jax.Array, *args: Any, num_samples: int = 1) -> str | None:
         """The first draw or log density that is not finite in the runs of `key`, in words."""
-        staged = self._stage(args)
+        staged = self.stage(*args)
         return first_nonfinite(staged.jaxpr, staged.arrays, check_key(key), num_samples)
 
-    def _stage(self, args: tuple[Any, ...]) -> Staged:
-        return self._check_scalar(stage(self.function, split((args, {}), floats=True)))
+    def _call(self, method: type[_Method], *arguments: Any) -> Any:
+        return compiled(method(self.function), self.layers, *arguments)
+
+    def stage(self, *args: Any) -> Staged:
+        """The program as a jaxpr in which every random choice is one equation, its estimators among them."""
+        parts = split((args, {}), floats=True)
+        staged = self._check_scalar(stage(self.function, parts))
+        for layer in self.layers:
+            layer.check([equation.params["site"] for equation in choice_equations(staged.jaxpr)])
+        return reestimated(staged, layered(self.layers)) if self.layers else staged
 
     def _check_scalar(self, staged: Staged) -> Staged:
         avals = staged.jaxpr.out_avals
@@ -201,7 +250,7 @@ def expect(function: Callable[..., Any]) -> Callable[..., jax.Array]:
     wrapped = Expectation(function)
 
     def bound(*args: Any) -> jax.Array:
-        staged = wrapped._stage(args)
+        staged = wrapped.stage(*args)
         jaxpr, consts = internals.without_consts(staged.jaxpr)
         operands = [jnp.asarray(x) for x in (*consts, *staged.arrays)]
         mapped = ((),) * len(operands)
@@ -214,93 +263,70 @@ _VALUE = (
     "`estimate` gives a value; its derivative is not that of the expected value. Use `grad` or "
     "`value_and_grad`, or differentiate `surrogate`."
 )
-_ONCE = (
-    "`grad`, `value_and_grad` and `jvp` derive a program that is right for one derivative only. For higher "
-    "derivatives differentiate `surrogate`: jax.hessian(lambda x: objective.surrogate(key, x))."
-)
-
-
-def _is_float(x: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-
-
-def _average(staged: Staged, key: jax.Array, num_samples: int, order: int) -> jax.Array:
-    """The mean surrogate of independent runs, whose noise is drawn as one block."""
-    return _derived(staged, key, num_samples, order).value
-
-
-def _derived(
-    staged: Staged, key: jax.Array, num_samples: int, order: int, averages: Any = None, training: bool = False
-) -> Derived:
-    """The same, with what trains the estimators."""
-
-    def run(own: Any) -> Derived:
-        return derive(staged.jaxpr, staged.arrays, key, Token(own), order, num_samples, averages, training)
-
-    if num_samples == 1:
-        return run(False)
-    found = jax.vmap(run, axis_name=SAMPLES)(jnp.zeros(num_samples, bool))
-    return jax.tree.map(lambda x: jnp.mean(x, axis=0), found)
 
 
 class _Method:
-    """A method of an expectation as a hashable function, so that its compilation is found again."""
+    """A method of an expectation as a hashable function, so that its compilation is found again.
 
-    def __init__(self, of: Expectation) -> None:
-        self.of = of
+    The layers of estimators are an argument, because they may hold arrays.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
 
     def __hash__(self) -> int:
-        return hash((type(self), self.of))
+        return hash((type(self), self.function))
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.of == other.of  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.function == other.function  # type: ignore[attr-defined]
+
+    def __call__(self, layers: tuple[Using, ...], *arguments: Any) -> Any:
+        return self.run(Expectation(self.function, layers), *arguments)
+
+    def run(self, of: Expectation, *arguments: Any) -> Any:
+        raise NotImplementedError
 
 
 class _Estimate(_Method):
-    def __call__(self, key: jax.Array, args: tuple[Any, ...], num_samples: int) -> jax.Array:
-        return _average(fixed(self.of._stage(args), _VALUE), key, num_samples, order=0)
+    def run(self, of: Expectation, key: jax.Array, args: tuple[Any, ...], num_samples: int) -> jax.Array:
+        return average(fixed(of.stage(*args), _VALUE), key, num_samples, order=0)
 
 
 class _Exact(_Method):
-    def __call__(self, args: tuple[Any, ...]) -> jax.Array:
-        staged = self.of._stage(args)
+    def run(self, of: Expectation, args: tuple[Any, ...]) -> jax.Array:
+        staged = of.stage(*args)
         return exact(staged.jaxpr, staged.arrays)
 
 
 class _Jvp(_Method):
-    def __call__(self, key: jax.Array, primals: Any, tangents: Any, num_samples: int) -> Any:
+    def run(self, of: Expectation, key: jax.Array, primals: Any, tangents: Any, num_samples: int) -> Any:
         parts = split((primals, {}), floats=True)
-        moving = [_is_float(x) for x in parts.arrays]
+        moving = [is_float(x) for x in parts.arrays]
         directions = split((tangents, {}), floats=True).arrays
         if len(directions) != sum(moving):
             directions = [t for t, move in zip(directions, moving, strict=True) if move]
-        function, floats = _objective(self.of, parts, moving, key, num_samples, reverse=False)
+        function, floats = surrogate_of(of.stage(*primals), moving, key, num_samples, reverse=False)
         directions = [jnp.asarray(t, x.dtype) for t, x in zip(directions, floats, strict=True)]
         return jax.jvp(function, (floats,), (directions,))
 
 
 class _ValueAndGrad(_Method):
-    def __call__(self, key: jax.Array, args: tuple[Any, ...], argnums: Any, num_samples: int) -> Any:
-        parts, moving = _moving(self.of, args, argnums)
-        function, floats = _objective(self.of, parts, moving, key, num_samples, reverse=True)
+    def run(self, of: Expectation, key: Any, args: tuple[Any, ...], argnums: Any, num_samples: int) -> Any:
+        parts, moving = moving_arrays(of, args, argnums)
+        function, floats = surrogate_of(of.stage(*args), moving, key, num_samples, reverse=True)
         value, slopes = jax.value_and_grad(function)(floats)
-        return value, _picked(parts, moving, slopes, argnums)
+        return value, picked(parts, moving, slopes, argnums)
 
 
 class _Learn(_Method):
-    def __call__(
-        self,
-        key: jax.Array,
-        state: Any,
-        args: tuple[Any, ...],
-        argnums: Any,
-        num_samples: int,
-        maximize: bool,
-    ) -> Learning:
-        parts, moving = _moving(self.of, args, argnums)
-        staged = self.of._check_scalar(stage(self.of.function, parts))
+    def run(
+        self, of: Expectation, key: jax.Array, state: Any, args: tuple[Any, ...], argnums: Any,
+        num_samples: int, maximize: bool,
+    ) -> Learning:  # fmt: skip
+        parts, moving = moving_arrays(of, args, argnums)
+        staged = of.stage(*args)
         if not is_learning(staged.jaxpr):
-            value, slope = _ValueAndGrad(self.of)(key, args, argnums, num_samples)
+            value, slope = _ValueAndGrad(self.function).run(of, key, args, argnums, num_samples)
             return Learning(value, slope, {})
         check_continuity(staged.jaxpr, moving, reverse=True, moving_support=moving_support)
         aside = through_estimators_only(staged.jaxpr)
@@ -313,7 +339,7 @@ class _Learn(_Method):
                 next(remaining[0]) if in_main else next(remaining[1]) if in_others else x
                 for (in_main, in_others), x in zip(kinds, staged.arrays, strict=True)
             ]
-            found = _derived(staged._replace(arrays=arrays), key, num_samples, 1, averages, True)
+            found = derived(staged._replace(arrays=arrays), key, num_samples, 1, averages, True)
             return found.value, found
 
         main, others = ([x for kind, x in zip(kinds, staged.arrays, strict=True) if kind[i]] for i in (0, 1))
@@ -330,45 +356,4 @@ class _Learn(_Method):
         sign = -1.0 if maximize else 1.0
         remaining = iter(slope), iter([sign * x for x in lowers])
         merged = [next(remaining[0] if in_main else remaining[1]) for in_main, off in kinds if in_main or off]
-        return Learning(value, _picked(parts, moving, merged, argnums), updated(staged.jaxpr, means, state))
-
-
-def _moving(of: Expectation, args: tuple[Any, ...], argnums: Any) -> tuple[Arguments, list[bool]]:
-    """The arguments in parts, and which of their arrays derivatives are taken of."""
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    wanted = {number % len(args) for number in numbers if -len(args) <= number < len(args)}
-    if len(wanted) != len(numbers):
-        raise TypeError(f"argnums={argnums} does not name arguments of {of!r}, which got {len(args)}")
-    parts = split((args, {}), floats=True)
-    flags = [i in wanted for i, arg in enumerate(args) for _ in split(arg, floats=True).arrays]
-    return parts, [flag and _is_float(x) for flag, x in zip(flags, parts.arrays, strict=True)]
-
-
-def _picked(parts: Arguments, moving: list[bool], slopes: list[Any], argnums: Any) -> Any:
-    """The gradients of the arguments that were asked for."""
-    grads = _gradients(parts, moving, slopes)
-    return grads[argnums] if isinstance(argnums, int) else tuple(grads[number] for number in argnums)
-
-
-def _gradients(parts: Arguments, moving: list[bool], slopes: list[Any]) -> Any:
-    """The gradient in the structure of the arguments, `None` for whatever is not differentiated."""
-    remaining = iter(slopes)
-    arrays = [next(remaining) if move else None for move in moving]
-    blank = parts._replace(static=tuple(s if parts.is_array(s) else None for s in parts.static))
-    return blank.rebuild(arrays)[0]
-
-
-def _objective(
-    of: Expectation, parts: Arguments, moving: list[bool], key: jax.Array, num_samples: int, *, reverse: bool
-) -> tuple[Callable[[list[Any]], jax.Array], list[Any]]:
-    """The surrogate, good for one derivative, as a function of the arrays that move; and these arrays."""
-    staged = of._check_scalar(stage(of.function, parts))
-    check_continuity(staged.jaxpr, moving, reverse=reverse, moving_support=moving_support)
-    staged = fixed(staged, _ONCE)
-
-    def function(floats: list[Any]) -> jax.Array:
-        remaining = iter(floats)
-        arrays = [next(remaining) if move else x for x, move in zip(staged.arrays, moving, strict=True)]
-        return _average(staged._replace(arrays=arrays), key, num_samples, order=1)
-
-    return function, [x for x, move in zip(staged.arrays, moving, strict=True) if move]
+        return Learning(value, picked(parts, moving, merged, argnums), updated(staged.jaxpr, means, state))

@@ -28,6 +28,7 @@ from ppl.distributions.families import multinomial as multinomial
 from ppl.distributions.families import multivariate_normal as multivariate_normal
 from ppl.distributions.families import negative_binomial as negative_binomial
 from ppl.distributions.families import normal as normal
+from ppl.distributions.families import one_hot_categorical as one_hot_categorical
 from ppl.distributions.families import pareto as pareto
 from ppl.distributions.families import poisson as poisson
 from ppl.distributions.families import student_t as student_t

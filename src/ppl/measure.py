@@ -64,8 +64,9 @@ class Measure(ABC):
 
         Args:
             estimators: for a distribution, an estimator. For a program, a mapping from address pattern
-                to estimator (`{"layers/*/z": Reinforce()}`) or a function of (address, family) that
-                returns one, or `None` to keep what is there.
+                (`{"layers/*/z": Reinforce()}`), or from a predicate of (address, family), to estimator; a
+                function of (address, family) that returns one, or `None` to keep what is there; or a policy,
+                an object with a method `estimator_for`. See `ppl.choose.Using`.
         """
 
     def condition(self, observed: Mapping[Any, Any]) -> Measure:
@@ -102,7 +103,8 @@ class Distribution(Measure):
     @override
     def propose(self) -> Trace:
         value = choose(self.family, self.numpyro, self.estimator, None, user_line())
-        return Trace(value, jnp.sum(log_density(self.numpyro, value)), value)
+        score = log_density if self.estimator is None else self.estimator.log_density
+        return Trace(value, jnp.sum(score(self.numpyro, value)), value)
 
     @override
     def log_density(self, choices: Any) -> jax.Array:

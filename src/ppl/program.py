@@ -10,11 +10,9 @@ import jax
 
 from ppl.address import canonical
 from ppl.choices import Choices, merge
-from ppl.choose import Using, needs, shapes
+from ppl.choose import Using, layered
 from ppl.compiled import compiled
 from ppl.errors import UnsupportedProgram
-from ppl.estimators.protocol import Estimator
-from ppl.estimators.registry import check_admitted
 from ppl.given import prepared
 from ppl.measure import Measure
 from ppl.noise import check_key
@@ -82,7 +80,7 @@ class Program(Measure):
         """The program as a jaxpr in which every random choice is one equation."""
         staged = check_recordable(stage(self.function, split((self.args, self.kwargs), floats=True)))
         for layer in self.layers:
-            layer.check(list(staged.choices))
+            layer.check([item.site for items in staged.choices.values() for item in items])
         return staged
 
     @override
@@ -116,17 +114,15 @@ class Program(Measure):
     def using(self, estimators: Any) -> Program:
         return Program(self.function, self.args, self.kwargs, (*self.layers, Using(estimators)))
 
-    def _bind(self, prefix: tuple[str, ...], recorded: bool) -> Callable[..., Any]:
-        def reestimate(site: Site, made: Any) -> tuple[Any, dict[str, Any]]:
-            distribution, estimator = made
-            chosen = None
-            for layer in self.layers:
-                chosen = layer(site.address, site.family) or chosen
-            if chosen is None:
-                return estimator, {}
-            return _chosen(site, chosen, distribution)
+    def chosen(self, site: Site, distribution: Any) -> Any:
+        """The estimator that `using` gives a choice; `None` if it keeps its own."""
+        chosen = None
+        for layer in self.layers:
+            chosen = layer(site, distribution) or chosen
+        return chosen
 
-        return rebind(prefix, recorded, reestimate)
+    def _bind(self, prefix: tuple[str, ...], recorded: bool) -> Callable[..., Any]:
+        return rebind(prefix, recorded, layered(self.layers))
 
     def _trace(self, staged: Staged, run: Run, here: Here) -> tuple[Trace, jax.Array]:
         result = walk(staged.jaxpr, staged.arrays, run, here)
@@ -134,13 +130,6 @@ class Program(Measure):
         retval = staged.returned(result.outputs)
         trace = Trace(Choices(choices), result.totals["log_density"], retval, self.args, self.kwargs)
         return trace, result.totals["weight"]
-
-
-def _chosen(site: Site, estimator: Any, distribution: Any) -> tuple[Any, dict[str, Any]]:
-    if isinstance(estimator, Estimator):
-        estimator = estimator.prepare(site.support)
-    check_admitted(estimator, distribution, site.where)
-    return estimator, needs(estimator, shapes(distribution, estimator))
 
 
 def _log_density(program: Program, choices: Choices) -> jax.Array:

@@ -37,6 +37,8 @@ CALLS = {
     "bernoulli_logits": (lambda: families.bernoulli(logits=1), ()),
     "categorical": (families.categorical, ([0.2, 0.8],)),
     "categorical_logits": (lambda: families.categorical(logits=[0, 1, -jnp.inf]), ()),
+    "one_hot_categorical": (families.one_hot_categorical, ([0.2, 0.8],)),
+    "one_hot_categorical_logits": (lambda: families.one_hot_categorical(logits=[0, 1, -jnp.inf]), ()),
     "discrete_uniform": (families.discrete_uniform, (0, 3)),
     "poisson": (families.poisson, (2,)),
     "geometric": (families.geometric, (0.3,)),

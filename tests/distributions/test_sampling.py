@@ -12,7 +12,7 @@ import scipy.stats as st
 
 from ppl.distributions.density import log_density
 from ppl.distributions.sampling import draw, is_reparameterized
-from ppl.noise import Noise
+from ppl.noise import Noise, Token
 
 COUNT = 20_000
 FALSE_ALARM = 1e-6
@@ -109,7 +109,7 @@ def test_lanes_of_a_mapped_token_are_independent(example):
     """Neither do lanes repeat each other, nor does their law differ from that of one draw."""
     distribution = jax.tree.map(jnp.asarray, example.make())
     lanes = jnp.zeros(2000, bool)
-    lane = lambda token: draw(distribution, Noise(jax.random.key(3), token))
+    lane = lambda token: draw(distribution, Noise(jax.random.key(3), Token(token)))
     x = np.asarray(jax.jit(jax.vmap(lane))(lanes), np.float64).reshape(2000, -1)[:, 0]
     alone = np.asarray(sample(distribution, 2000, seed=4), np.float64).reshape(2000, -1)[:, 0]
     assert st.ks_2samp(x, alone, method="asymp").pvalue > FALSE_ALARM

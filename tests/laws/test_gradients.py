@@ -33,6 +33,7 @@ TOO_MANY_NODES = {("normal", "scan_under_vmap"), ("normal", "vmap_under_scan")}
 SUMMED = {
     "straight",
     "vmap_independent",
+    "fori_loop",
     "jit_twice",
     "checkpoint",
     "custom_jvp",

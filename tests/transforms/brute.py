@@ -1,8 +1,8 @@
-"""What depends on what in a staged program, by trying: a jaxpr is evaluated in NumPy for many *worlds* at once.
+"""What depends on what in a staged program, by trying: a jaxpr in NumPy, for many *worlds* at once.
 
-Every array has an axis of worlds in front. A choice is not drawn: its value is its own noise plus a function of
-its parameters, one to one in the noise and moved by every parameter, so that a world with the noise of one
-instance changed shows whatever depends on that instance, by way of later choices too.
+Every array has an axis of worlds in front. A choice is not drawn: its value is its own noise plus a function
+of its parameters, one to one in the noise and moved by every parameter, so that a world with the noise of
+one instance changed shows whatever depends on that instance, by way of later choices too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def event_of(item: Occurrence) -> tuple[int, ...]:
     return item.site.shape[len(item.site.batch_shape) :]
 
 
-def probe(jaxpr: Any, rng: np.random.Generator, settings: int) -> tuple[Noise, dict[Any, np.ndarray], np.ndarray]:
+def probe(
+    jaxpr: Any, rng: np.random.Generator, settings: int
+) -> tuple[Noise, dict[Any, np.ndarray], np.ndarray]:
     """The noise of all worlds; for each choice, the number of the world in which each instance is changed in
     each setting, `(settings, *instances)`; and the world that it is compared with, for each world."""
     items = {item.name: item for item in occurrences(jaxpr)}
@@ -145,7 +147,13 @@ def _equation(equation: Any, values: list[Any], run: Run, steps: tuple[int, ...]
         return _while(params, values, run, steps)
     if primitive.name == "iota":
         shape, axis = params["shape"], params["dimension"]
-        return [run.full(np.broadcast_to(np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape))]
+        return [
+            run.full(
+                np.broadcast_to(
+                    np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape
+                )
+            )
+        ]
     if primitive.name in _NUMPY:
         found = _NUMPY[primitive.name](*values, **params)
         return found if isinstance(found, list) else [found]
@@ -207,7 +215,9 @@ def _scan(params: Any, values: list[Any], run: Run, steps: tuple[int, ...]) -> l
     after, rows = before, {}
     for step in reversed(range(scan.length)) if scan.reverse else range(scan.length):
         run.count = dict(before)
-        outputs = _walk(scan.body, [*scan.consts, *carry, *(x[:, step] for x in scan.xs)], run, (*steps, step))
+        outputs = _walk(
+            scan.body, [*scan.consts, *carry, *(x[:, step] for x in scan.xs)], run, (*steps, step)
+        )
         carry, rows[step], after = outputs[: len(carry)], outputs[len(carry) :], run.count
     run.count = after
     avals = scan.body.out_avals[len(carry) :]
@@ -275,7 +285,7 @@ COMPILED: dict[str, int] = {}
 
 
 def _compiled(equation: Any, values: list[Any]) -> list[Any]:
-    COMPILED[equation.primitive.name]=COMPILED.get(equation.primitive.name,0)+1
+    COMPILED[equation.primitive.name] = COMPILED.get(equation.primitive.name, 0) + 1
     """By JAX, with the worlds padded to a multiple of 256, so that few shapes are compiled."""
     count = len(values[0])
     rows = np.arange(-(-count // 256) * 256) % count
@@ -372,7 +382,7 @@ def _places(
     shape: Sequence[int], indices: Any, out: Sequence[int], offset: Sequence[int], skipped: Sequence[int],
     starts: Sequence[int], batching: tuple[Sequence[int], Sequence[int]], sizes: Sequence[int], clips: bool,
 ) -> tuple[list[Any], Any]:  # fmt: skip
-    """For each element of the result of a gather, or of the updates of a scatter, where it lies in the operand;
+    """For each element of the result of a gather, or the updates of a scatter, where it lies in the operand;
     and whether its window lies inside."""
     others = [a for a in range(len(out)) if a not in offset]
     window = [a for a in range(len(shape)) if a not in skipped]
@@ -394,14 +404,17 @@ def _places(
     return [np.arange(len(indices)).reshape(-1, *(1,) * len(out)), *places], inside
 
 
-def _gather(x: Any, indices: Any, *, dimension_numbers: Any, slice_sizes: Any, mode: Any, fill_value: Any, **_: Any) -> Any:
+def _gather(
+    x: Any, indices: Any, *, dimension_numbers: Any, slice_sizes: Any, mode: Any, fill_value: Any, **_: Any
+) -> Any:
     numbers = dimension_numbers
     skipped = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     window = [slice_sizes[a] for a in range(x.ndim - 1) if a not in skipped]
     of_indices = iter(indices.shape[1:-1])
     rank = indices.ndim - 2 + len(window)
     out = [
-        window[numbers.offset_dims.index(a)] if a in numbers.offset_dims else next(of_indices) for a in range(rank)
+        window[numbers.offset_dims.index(a)] if a in numbers.offset_dims else next(of_indices)
+        for a in range(rank)
     ]
     places, inside = _places(
         x.shape[1:], indices, out, numbers.offset_dims, skipped, numbers.start_index_map,
@@ -423,7 +436,8 @@ def _scatter(adds: bool) -> Callable[..., Any]:
         places, inside = _places(
             x.shape[1:], indices, updates.shape[1:], numbers.update_window_dims, skipped,
             numbers.scatter_dims_to_operand_dims,
-            (numbers.operand_batching_dims, numbers.scatter_indices_batching_dims), sizes, "CLIP" in str(mode),
+            (numbers.operand_batching_dims, numbers.scatter_indices_batching_dims), sizes,
+            "CLIP" in str(mode),
         )  # fmt: skip
         kept = np.broadcast_to(inside | ("FILL" not in str(mode)), updates.shape)
         at = tuple(np.broadcast_to(place, updates.shape)[kept] for place in places)

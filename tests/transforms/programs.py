@@ -1,7 +1,7 @@
 """Random programs that mix all control flow with everything that moves axes about.
 
 `program(seed)` is a function of nothing that returns many arrays. Its choices are normal, categorical or
-multivariate normal; what is drawn at each does not matter here, only what depends on what. The same seed makes
+multivariate normal; what is drawn at each does not matter here, but what depends on what. The same seed makes
 the same program, however often JAX traces it.
 """
 
@@ -58,7 +58,12 @@ def scalar_program(seed: int, size: int = 7, depth: int = 2) -> Callable[[], Any
         rng = np.random.default_rng([seed, 1])
         total = jnp.zeros(())
         for value in program(seed, size, depth)():
-            part = [value, jnp.sin(value), value * rng.normal(size=value.shape), jnp.cumsum(value.reshape(-1))]
+            part = [
+                value,
+                jnp.sin(value),
+                value * rng.normal(size=value.shape),
+                jnp.cumsum(value.reshape(-1)),
+            ]
             weight = float(rng.normal())
             total = total + weight * jnp.sum(part[rng.integers(4)])
         return total
@@ -144,7 +149,7 @@ def choice(rng: np.random.Generator, values: Values, depth: int, family: str) ->
 
 
 def chosen(family: str, distribution: Any, address: Any) -> Any:
-    """One choice, as `measure @ address` makes it, without tracing its density: that would take most of the time."""
+    """One choice, as `measure @ address` makes it, without the tracing of its density: that is slow."""
     leaves, tree = jax.tree.flatten((distribution, ppl.estimators.Reinforce()))
     site = Site(
         address=address or UNNAMED, recorded=address is not None, family=family, tree=tree,
@@ -165,7 +170,15 @@ def inner(rng: np.random.Generator, values: Values, depth: int) -> Any:
 @operation(2)
 def unary(rng: np.random.Generator, values: Values, depth: int) -> Any:
     x = pick(rng, values)
-    functions = [jnp.sin, jnp.tanh, lambda x: -x, lambda x: 0.5 * x, jnp.abs, jnp.floor, jax.lax.stop_gradient]
+    functions = [
+        jnp.sin,
+        jnp.tanh,
+        lambda x: -x,
+        lambda x: 0.5 * x,
+        jnp.abs,
+        jnp.floor,
+        jax.lax.stop_gradient,
+    ]
     functions += [lambda x: x + rng.normal(size=x.shape), jnp.square, lambda x: x.astype(int), jax.nn.relu]
     functions += [lambda x: jnp.clip(x, -1, 1), squash, lambda x: x > 0, lambda x: jnp.exp(-(x**2))]
     return functions[rng.integers(len(functions))](x)
@@ -185,7 +198,13 @@ def binary(rng: np.random.Generator, values: Values, depth: int) -> Any:
     y = like(rng, values, x.shape) if rng.uniform() < 0.7 else scalar(rng, values)
     if x.ndim and rng.uniform() < 0.2:
         y = jnp.mean(y, axis_of(rng, x), keepdims=True) if y.ndim else y.reshape((1,) * x.ndim)
-    functions = [jnp.add, jnp.subtract, lambda x, y: jnp.tanh(x * y), jnp.maximum, lambda x, y: x / (1 + y**2)]
+    functions = [
+        jnp.add,
+        jnp.subtract,
+        lambda x, y: jnp.tanh(x * y),
+        jnp.maximum,
+        lambda x, y: x / (1 + y**2),
+    ]
     return functions[rng.integers(len(functions))](x, y)
 
 
@@ -331,14 +350,18 @@ def contracted(rng: np.random.Generator, values: Values, depth: int) -> Any:
     x, y = pick(rng, values, 1, 3), pick(rng, values, 1, 3)
     left = "abc"[: x.ndim]
     right = "".join(
-        next((a for a, n in zip(left, x.shape, strict=True) if n == size and rng.uniform() < 0.7), "def"[place])
+        next(
+            (a for a, n in zip(left, x.shape, strict=True) if n == size and rng.uniform() < 0.7), "def"[place]
+        )
         for place, size in enumerate(y.shape)
     )
     if len(set(right)) < len(right):
         raise Skip
     letters = sorted({*left, *right})
     kept = [a for a in letters if rng.uniform() < 0.6]
-    return jnp.einsum(f"{left},{right}->{''.join(rng.permutation(kept))}" if kept else f"{left},{right}->", x, y)
+    return jnp.einsum(
+        f"{left},{right}->{''.join(rng.permutation(kept))}" if kept else f"{left},{right}->", x, y
+    )
 
 
 @operation(0.5)
@@ -430,7 +453,9 @@ def scanned(rng: np.random.Generator, values: Values, depth: int) -> Any:
 
     if rng.uniform() < 0.2:
         step = jax.checkpoint(step)
-    (last, _), (made, chain, _) = jax.lax.scan(step, (start, second), (xs, others), reverse=bool(rng.integers(2)))
+    (last, _), (made, chain, _) = jax.lax.scan(
+        step, (start, second), (xs, others), reverse=bool(rng.integers(2))
+    )
     return [*made, chain, last]
 
 
@@ -450,7 +475,7 @@ def looped(rng: np.random.Generator, values: Values, depth: int) -> Any:
     limit = scalar(rng, values)
 
     def step(state: Any) -> Any:
-        i, z, old = state
+        i, z, _ = state
         return i + 1, jnp.tanh(like(np.random.default_rng(3), function(z, x)[::-1], z.shape)), z
 
     going = lambda state: (state[0] < 3) & (jnp.sum(state[1]) + limit > -0.5 * state[0])

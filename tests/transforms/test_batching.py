@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ppl
 from ppl import exponential, gen, normal
 
 KEY = jax.random.key(5)
@@ -129,3 +130,20 @@ def test_collectives_over_named_lanes_see_the_draws():
         return jax.vmap(lambda x: jax.lax.psum(normal(x, 1e-5) @ "x", "lanes"), axis_name="lanes")(A)
 
     np.testing.assert_allclose(program().simulate(KEY).retval, [3.0, 3.0], atol=1e-3)
+
+
+def test_lanes_that_share_a_key_share_the_noise_of_their_branches():
+    """Under `vmap` over parameters the same key draws the same, also where the predicate is mapped too."""
+
+    @ppl.expectation
+    def objective(mean):
+        x = normal(mean, 1.0).using(ppl.estimators.Reinforce()) @ "x"
+        branches = [lambda: x * (normal(mean, 1.0) @ "a"), lambda: jnp.exp(normal(x, 2.0) @ "b")]
+        return jax.lax.cond(x > 0.4, *branches)
+
+    def run(mean):
+        return objective.value_and_grad(KEY, mean, num_samples=8)
+
+    alone = run(0.3)
+    for together in zip(*jax.vmap(run)(jnp.full(3, 0.3)), strict=True):
+        np.testing.assert_allclose(together, alone, rtol=1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,8 +27,9 @@ from ppl.transforms.vouched import MARK, continuous
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Pathwise:
-    """Stands for an estimator that differentiates through the draw."""
+    """Stands for an estimator that differentiates through the draw, and knows of jumps at some constants."""
 
+    corrects: tuple[float, ...] = field(default=(), metadata={"static": True})
     pathwise: ClassVar[bool] = True
 
 
@@ -38,6 +39,7 @@ class Scored:
     """Stands for an estimator that accounts for the law of the draw."""
 
     baseline: Any = None
+    corrects: ClassVar[tuple[float, ...]] = ()
     pathwise: ClassVar[bool] = False
 
 

@@ -26,7 +26,8 @@ def staged(function: Any) -> Any:
 
 def losses(jaxpr: Any, rng: np.random.Generator, settings: int = 3) -> list[str]:
     """Every dependence that the analysis has lost, in words."""
-    found = analyze(jaxpr, lambda name: True).outputs
+    with jax.enable_x64(True):
+        found = analyze(jaxpr, lambda name: True)[0].outputs
     noise, worlds, base = brute.probe(jaxpr, rng, settings)
     with jax.enable_x64(True):
         values = brute.evaluate(jaxpr, noise, len(base))

@@ -1,4 +1,4 @@
-"""The terms of a result: they add up to it, and change with no instance but those they are said to depend on."""
+"""The terms of a result add up to it, and change with no instance but those they are said to depend on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from ppl.site import Site, sample_p
-from ppl.transforms.dependence import analyze
 from ppl.transforms.interpret import Outcome, Rule, walk
 from ppl.transforms.naming import Name
 from ppl.transforms.occurrences import occurrences
@@ -24,7 +23,7 @@ from . import brute, programs
 
 
 class Kept(Rule):
-    """Choices stay choices, each at an address of its own, so that it is known in whatever becomes of the program."""
+    """Choices stay choices, each at an address of its own, so that it is known in whatever is made of it."""
 
     evaluates = False
 
@@ -49,7 +48,7 @@ class Checked:
             known = [item for item in occurrences(self.jaxpr) if None not in item.lengths]
             watched = {item.name for item in known if rng.uniform() >= unwatched}
             self.watched = watched
-            self.terms = Terms(self.jaxpr, watched.__contains__)
+            self.terms = Terms(self.jaxpr, watched.__contains__, lambda name: False)
             self.deltas = [jnp.asarray(rng.normal(size=cut.shape)) for cut in self.terms.cuts]
             self.zeros = [jnp.zeros(cut.shape) for cut in self.terms.cuts]
             self.both = jax.make_jaxpr(self._run)(self.deltas)
@@ -115,7 +114,11 @@ def random_cut(rng: np.random.Generator, number: int, instances: dict[str, tuple
         relations: list[Any] = []
         for axis in range(len(sizes)):
             low = float(rng.choice([-np.inf, -9, -2, -1, 0, 0, 1, 2]))
-            high = low + float(rng.choice([0, 0, 1, 3, 7, 8, 11])) if np.isfinite(low) else float(rng.integers(-2, 3))
+            high = (
+                low + float(rng.choice([0, 0, 1, 3, 7, 8, 11]))
+                if np.isfinite(low)
+                else float(rng.integers(-2, 3))
+            )
             high = np.inf if rng.uniform() < 0.2 else high
             relation = (int(places[axis]), low, high) if rng.uniform() < 0.75 else None
             relations.append(relation)

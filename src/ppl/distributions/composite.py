@@ -1,4 +1,4 @@
-"""Distributions made from others: transformed, independent, expanded, masked, mixed, inflated at zero."""
+"""Distributions made from others: transformed, independent, expanded, masked, inflated at zero."""
 
 from __future__ import annotations
 
@@ -47,18 +47,6 @@ def expanded(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
         value = jnp.swapaxes(value, lead + j, lead + len(sizes) + i)
     assert value.ndim == lead + len(sizes) + rank + len(base.event_shape)
     return value.reshape(distribution.shape(sample_shape))
-
-
-@draws(dist.MixtureSameFamily, reparameterized=False)
-def mixture(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
-    """A component by its weight, then that component's draw."""
-    batch = (*sample_shape, *distribution.batch_shape)
-    components = distribution.component_distribution.expand((*batch, distribution.mixture_size))
-    values = draw(components, noise, ())
-    which = draw(distribution.mixing_distribution.expand(batch), noise, ())
-    axis = len(batch)
-    which = which.reshape(*batch, 1, *(1 for _ in distribution.event_shape))
-    return jnp.squeeze(jnp.take_along_axis(values, which, axis=axis), axis)
 
 
 @draws(discrete.ZeroInflatedProbs, discrete.ZeroInflatedLogits, reparameterized=False)

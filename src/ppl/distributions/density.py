@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 from jax.scipy.special import gammaln
 
 from ppl.distributions.finite_support import support_values
+from ppl.distributions.one_hot import OneHotCategorical
 from ppl.distributions.parameters import check_parameters, parameter_predicates
 from ppl.distributions.support import (
     inside,
@@ -26,6 +27,7 @@ __all__ = [
     "mass",
     "moving_support",
     "parameter_predicates",
+    "relaxed_log_density",
     "support_values",
 ]
 
@@ -45,10 +47,12 @@ def log_density(distribution: Any, value: Any) -> jax.Array:
         >>> log_density(dist.Exponential(2.0), -1.0).item()
         -inf
     """
-    return _log_density(_at_least_float32(distribution), _at_least_float32(jnp.asarray(value)))
+    return _log_density(at_least_float32(distribution), at_least_float32(jnp.asarray(value)))
 
 
-def _at_least_float32(tree: Any) -> Any:
+def at_least_float32(tree: Any) -> Any:
+    """The same with arrays of narrow floats converted to float32."""
+
     def convert(leaf: Any) -> Any:
         dtype = jnp.result_type(leaf)
         narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
@@ -144,12 +148,45 @@ def _(distribution: Any, value: Any) -> jax.Array:
     return jnp.where(held, ways - a * jnp.log1p(1 / rate) - n * jnp.log1p(rate), -jnp.inf)
 
 
+def relaxed_log_density(distribution: Any, value: Any) -> jax.Array:
+    """The log density, of a coin extended linearly to values between zero and one: a relaxed coin has one.
+
+    Outside the interval it is minus infinity. A family of one-hot vectors extends to the simplex by itself.
+
+    Example:
+        >>> import numpyro.distributions as dist
+        >>> relaxed_log_density(dist.BernoulliProbs(0.25), 0.5).round(4).item()
+        -0.837
+    """
+    return _relaxed(at_least_float32(distribution), at_least_float32(jnp.asarray(value)))
+
+
+@singledispatch
+def _relaxed(distribution: Any, value: Any) -> jax.Array:
+    return _log_density(distribution, value)
+
+
+@_relaxed.register(dist.BernoulliProbs)
+@_relaxed.register(dist.BernoulliLogits)
+def _(distribution: Any, value: Any) -> jax.Array:
+    one, zero = (_log_density(distribution, jnp.full(distribution.batch_shape, v)) for v in (1, 0))
+    score = _share(value, one) + _share(1 - value, zero)
+    return jnp.where((value >= 0) & (value <= 1), score, -jnp.inf)
+
+
+def _share(weight: Any, score: Any) -> jax.Array:
+    """`weight * score`, zero times minus infinity being zero; its derivative in the weight is the score."""
+    possible = jnp.isfinite(score)
+    lost = jax.lax.stop_gradient(jnp.where(possible, 0.0, -jnp.inf) * weight)
+    return weight * jnp.where(possible, score, 0.0) + jnp.where(jnp.isnan(lost), 0.0, lost)
+
+
 def mass(distribution: Any, value: Any) -> jax.Array:
     """The probability of `value`, an array of the batch shape, for a family of finite support.
 
     Unlike the exponential of the log density it has its derivative at probability zero too.
     """
-    return _mass(_at_least_float32(distribution), value)
+    return _mass(at_least_float32(distribution), value)
 
 
 @singledispatch
@@ -171,6 +208,11 @@ def _(distribution: Any, value: Any) -> jax.Array:
     index = jnp.broadcast_to(value, jnp.broadcast_shapes(jnp.shape(value), probs.shape[:-1]))[..., None]
     probs = jnp.broadcast_to(probs, (*index.shape[:-1], probs.shape[-1]))
     return jnp.take_along_axis(probs, index, axis=-1)[..., 0]
+
+
+@_mass.register(OneHotCategorical)
+def _(distribution: Any, value: Any) -> jax.Array:
+    return jnp.sum(jnp.asarray(distribution.probs) * value, axis=-1)
 
 
 def _masked(distribution: Any) -> bool:

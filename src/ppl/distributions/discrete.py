@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import discrete
 
 from ppl.distributions.flip import Flip
+from ppl.distributions.one_hot import OneHotCategorical
 from ppl.distributions.registry import Shape, draws, float_dtype, working_dtype
 from ppl.noise import BERNOULLI, BINOMIAL, CATEGORICAL, GEOMETRIC, INTEGER, LOG_GAMMA, POISSON, Noise
 
@@ -43,6 +44,15 @@ def categorical_logits(distribution: Any, noise: Noise, sample_shape: Shape) -> 
     """An index, by unnormalised log probabilities."""
     logits = jnp.asarray(distribution.logits, float_dtype(distribution.logits))
     return noise.draw(CATEGORICAL, distribution.shape(sample_shape), integer_dtype(), logits)
+
+
+@draws(OneHotCategorical, reparameterized=False)
+def one_hot_categorical(distribution: OneHotCategorical, noise: Noise, sample_shape: Shape) -> jax.Array:
+    """The index of a category, as a one-hot vector."""
+    logits = distribution.log_probs
+    shape = (*sample_shape, *distribution.batch_shape)
+    index = noise.draw(CATEGORICAL, shape, integer_dtype(), logits)
+    return jax.nn.one_hot(index, logits.shape[-1], dtype=float_dtype(logits))
 
 
 @draws(dist.Poisson, reparameterized=False)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.scipy.linalg import solve_triangular
 
 from ppl.distributions.registry import Shape, draws, float_dtype, working_dtype
 from ppl.noise import Noise
@@ -125,27 +126,10 @@ def asymmetric_laplace(distribution: Any, noise: Noise, sample_shape: Shape) -> 
     return distribution.loc - distribution.left_scale * left + distribution.right_scale * right
 
 
-@draws(dist.SoftLaplace, dist.Gompertz, dist.Levy, reparameterized=True)
-def by_quantile(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
-    """NumPyro's quantile function at u; its derivative at fixed u is that of the draw."""
-    dtype = float_dtype(*jax.tree.leaves(distribution))
-    u = _uniform(noise, distribution.shape(sample_shape), dtype)
-    return jnp.asarray(distribution.icdf(u)).astype(dtype)
-
-
-def _quantile_is_differentiable(distribution: Any) -> bool:
-    # Student's quantile inverts an incomplete beta function, which has no derivative in its parameters.
-    return isinstance(
-        distribution.base_dist, dist.Normal | dist.Cauchy | dist.Laplace | dist.Logistic | dist.SoftLaplace
-    )
-
-
-draws(
-    dist.LeftTruncatedDistribution,
-    dist.RightTruncatedDistribution,
-    dist.TwoSidedTruncatedDistribution,
-    reparameterized=_quantile_is_differentiable,
-)(by_quantile)
+@draws(dist.AsymmetricLaplaceQuantile, reparameterized=True)
+def asymmetric_laplace_quantile(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
+    """The same with another parameter."""
+    return asymmetric_laplace(distribution._ald, noise, sample_shape)
 
 
 @draws(dist.MultivariateNormal, reparameterized=True)
@@ -165,6 +149,18 @@ def low_rank_multivariate_normal(distribution: Any, noise: Noise, sample_shape: 
     shared = _normal(noise, (*lead, factor.shape[-1]), dtype)
     own = _normal(noise, (*lead, *distribution.event_shape), dtype)
     return distribution.loc + (factor @ shared[..., None])[..., 0] + jnp.sqrt(diagonal) * own
+
+
+@draws(dist.CAR, reparameterized=True)
+def conditional_autoregression(distribution: Any, noise: Noise, sample_shape: Shape) -> jax.Array:
+    """Draws loc + L^-T n, with L the Cholesky factor of the precision matrix."""
+    precision = jnp.asarray(distribution.precision_matrix)
+    dtype = float_dtype(distribution.loc, precision)
+    shape = distribution.shape(sample_shape)
+    root = jnp.broadcast_to(jnp.linalg.cholesky(precision), (*shape, shape[-1]))
+    standard = _normal(noise, shape, dtype)
+    solved = solve_triangular(root, standard[..., None], trans="T", lower=True)
+    return distribution.loc + solved[..., 0]
 
 
 @draws(dist.MatrixNormal, reparameterized=True)

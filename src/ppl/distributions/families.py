@@ -14,6 +14,7 @@ import numpyro.distributions as npd
 
 from ppl.distributions.construct import counts, exactly_one, family, multinomial_of
 from ppl.distributions.flip import Flip
+from ppl.distributions.one_hot import OneHotCategoricalLogits, OneHotCategoricalProbs
 from ppl.errors import ParameterError
 from ppl.measure import Measure
 from ppl.source import user_line
@@ -140,6 +141,21 @@ def categorical(probs: Any = None, *, logits: Any = None) -> Measure:
     """An index of the last axis of `probs` or of unnormalised log probabilities `logits`."""
     exactly_one("categorical", probs=probs, logits=logits)
     return family("categorical", npd.Categorical, probs=probs, logits=logits)
+
+
+def one_hot_categorical(probs: Any = None, *, logits: Any = None) -> Measure:
+    """One of K categories as a one-hot vector of floats along the last axis; give `probs` or `logits`.
+
+    The log density is linear in the value, so that relaxed values, on the simplex, have one too.
+
+    Example:
+        >>> import ppl
+        >>> ppl.families.one_hot_categorical([0.5, 0.25, 0.25]).log_density([0.0, 1.0, 0.0]).round(4).item()
+        -1.3863
+    """
+    exactly_one("one_hot_categorical", probs=probs, logits=logits)
+    cls = OneHotCategoricalProbs if logits is None else OneHotCategoricalLogits
+    return family("one_hot_categorical", cls, probs=probs, logits=logits)
 
 
 def discrete_uniform(low: Any = 0, high: Any = 1) -> Measure:

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from numpyro.distributions import discrete
 
 from ppl.distributions.flip import Flip
+from ppl.distributions.one_hot import OneHotCategorical
 
 _MOST_VALUES = 4096  # of a joint support, the product over an event's entries
 
@@ -64,6 +65,11 @@ def _(distribution: Any) -> np.ndarray | None:
 @_values.register(dist.CategoricalLogits)
 def _(distribution: Any) -> np.ndarray | None:
     return _range(0, jnp.shape(distribution.logits)[-1] - 1)
+
+
+@_values.register(OneHotCategorical)
+def _(distribution: Any) -> np.ndarray | None:
+    return np.eye(distribution.event_shape[0])
 
 
 @_values.register(dist.BinomialProbs)

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from ppl.errors import UnsupportedProgram
+from ppl.refusal import undifferentiated
 
 Velocity = Callable[..., tuple[Any, ...]]
 
@@ -45,19 +45,38 @@ def attach(family: str, velocity: Velocity) -> Callable[..., Any]:
     return attached
 
 
-def _differentiated_once(family: str) -> Callable[[Any], Any]:
-    """The identity, which refuses to be differentiated."""
+def standardized(family: str, velocity: Velocity) -> Callable[..., Any]:
+    """The opposite of `attach`: a function `(value, *parameters) -> value` that stands still along a path.
+
+    Its derivative is `dvalue - velocity(value, *parameters) dparameters`, which is zero where the value moves
+    with the parameters at a fixed value of the distribution function. So it takes the place of a
+    standardization of the draw (the function S of Figurnov, Mohamed, Mnih, equation 4) where none is
+    elementary.
+
+    Raises:
+        UnsupportedProgram: the derivative of the derivative is asked for.
+    """
+    once = _differentiated_once(family)
 
     @jax.custom_jvp
-    def once(x: Any) -> Any:
-        return x
+    def standard(value: Any, *parameters: Any) -> Any:
+        return value
 
-    @once.defjvp
+    @standard.defjvp
     def _(primals: Any, tangents: Any) -> Any:
-        raise UnsupportedProgram(
-            f"a second derivative was taken through an implicitly reparameterised draw of {family}, for "
-            "which only the first is known. Give the choice a score-function estimator, "
-            "`.using(ppl.estimators.Reinforce())`, which is right to every order."
-        )
+        speeds = velocity(*primals)
+        moved = sum(once(speed) * step for speed, step in zip(speeds, tangents[1:], strict=True))
+        return primals[0], tangents[0] - moved
 
-    return once
+    return standard
+
+
+def _differentiated_once(family: str) -> Callable[[Any], Any]:
+    """The identity, which refuses to be differentiated."""
+    why = (
+        f"a second derivative was taken through an implicitly reparameterised draw of {family}, for "
+        "which only the first is known. Give the choice an estimator that is right to every order: "
+        "`.using(ppl.estimators.Reinforce())`, or, for a single gamma, beta, Dirichlet or the like, "
+        "`GeneralizedReparam()` or `RejectionReparam()`."
+    )
+    return lambda x: undifferentiated(x, why)

@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from jax.core import Tracer
 from numpyro.distributions import constraints
 
+from ppl.distributions.one_hot import OneHotCategoricalLogits
 from ppl.distributions.support import base_constraint, member
 from ppl.errors import ParameterError
 
@@ -101,7 +102,7 @@ def _conditions(distribution: Any, traced: bool) -> Iterator[Condition]:
 
 def _condition(distribution: Any, name: str, constraint: Any, value: Any, traced: bool) -> Condition:
     array = _array(value, traced)
-    if name == "logits" and isinstance(distribution, dist.CategoricalLogits):
+    if name == "logits" and isinstance(distribution, dist.CategoricalLogits | OneHotCategoricalLogits):
         # Minus infinity rules a category out, which is common practice.
         allowed = (array < np.inf).all(-1) & (array > -np.inf).any(-1)
         return Condition(name, "must be finite or -inf, and not -inf throughout", value, allowed)

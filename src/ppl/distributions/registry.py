@@ -55,9 +55,15 @@ def draws(
 
 def find_rule(distribution: Distribution) -> Rule | None:
     """The rule of the nearest ancestor with one, if the instance is drawn as that ancestor is."""
+    return inherited(_RULES, distribution, "sample")
+
+
+def inherited[Entry](table: dict[type, Entry], distribution: Any, method: str) -> Entry | None:
+    """What a table has for the nearest ancestor in it, if the instance has that ancestor's `method`."""
     for cls in type(distribution).__mro__:
-        if cls in _RULES:
-            return _RULES[cls] if type(distribution).sample is cls.sample else None
+        if cls in table:
+            same = getattr(type(distribution), method) is getattr(cls, method)
+            return table[cls] if same else None
     return None
 
 

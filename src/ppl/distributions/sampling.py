@@ -3,7 +3,14 @@
 Importing this module fills the table of draws; `ppl.distributions.registry` holds the table itself.
 """
 
-from ppl.distributions import composite, discrete, explicit, implicit  # noqa: F401  (they fill the table)
+from ppl.distributions import (  # noqa: F401  (they fill the table)
+    composite,
+    discrete,
+    explicit,
+    implicit,
+    mixtures,
+    quantiles,
+)
 from ppl.distributions.registry import draw, draws, is_reparameterized
 
 __all__ = ["draw", "draws", "is_reparameterized"]

@@ -108,6 +108,32 @@ def velocity(x: Any, loc: Any, k: Any) -> tuple[Any, Any]:
     return 1 - ratio, concentration_velocity(z, k) - ratio * concentration_velocity(c, k)
 
 
+def log_tails(x: Any, loc: Any, k: Any) -> tuple[Any, Any]:
+    """Log F and log(1 - F) on the interval [-pi, pi]."""
+    z, c = wrap(x - loc), wrap(jnp.pi - loc)
+    low, high = jnp.minimum(c, z), jnp.maximum(c, z)
+    # The mass between the two angles and the rest, on the circle cut at loc + pi.
+    between = jnp.where(low >= 0, _upper(low, k) - _upper(high, k), _upper(-high, k) - _upper(-low, k))
+    rest = _upper(-low, k) + _upper(high, k)
+    between = jnp.where((low < 0) & (high > 0), 1 - rest, between)
+    between, rest = jnp.log(jnp.maximum(between, 0)), jnp.log(rest)
+    return jnp.where(z >= c, between, rest), jnp.where(z >= c, rest, between)
+
+
+def _upper(z: Any, k: Any) -> Any:
+    """The mass of the centered density from z to pi."""
+    a = jnp.abs(z)
+    end = 2 * jnp.arcsin(jnp.sqrt(jnp.minimum(jnp.sin(0.5 * a) ** 2 + 0.5 * _REACH / k, 1.0)))
+    half = 0.5 * jnp.maximum(end - a, 0)
+
+    def term(node: Any, weight: Any) -> Any:
+        return weight * jnp.exp(-2 * k * jnp.sin(0.5 * (a + half * (1 + node))) ** 2)
+
+    nodes, weights = jnp.asarray(_NODES, z.dtype), jnp.asarray(_WEIGHTS, z.dtype)
+    tail = half * jnp.sum(jax.vmap(term)(nodes, weights), axis=0) / (2 * jnp.pi * i0e(k))
+    return jnp.where(z < 0, 1 - tail, tail)
+
+
 def wrap(angle: Any) -> Any:
     """The angle in [-pi, pi)."""
     return jnp.mod(angle + jnp.pi, 2 * jnp.pi) - jnp.pi

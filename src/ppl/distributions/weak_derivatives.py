@@ -28,6 +28,8 @@ from jax.scipy.special import gammaln
 from numpyro.distributions import discrete
 
 from ppl.distributions.flip import Flip
+from ppl.distributions.one_hot import OneHotCategorical
+from ppl.distributions.registry import inherited
 from ppl.noise import CATEGORICAL, GEOMETRIC, LOG_GAMMA, Noise
 
 
@@ -39,13 +41,11 @@ class WeakDerivative(NamedTuple):
             batch replaces one instance of the choice.
         weights: zero in value, not in derivative; shape `(J, *batch_shape)`.
         exact: whether the weights are right to every order; otherwise the first derivative is.
-        score: names of the parameters that have no decomposition, whose derivative is still missing.
     """
 
     phantoms: jax.Array
     weights: jax.Array
     exact: bool = False
-    score: tuple[str, ...] = ()
 
 
 Rule = Callable[[Any, Any, Noise], WeakDerivative]
@@ -62,10 +62,7 @@ def _decomposes(*classes: type) -> Callable[[Rule], Rule]:
 
 def _find(distribution: Any) -> Rule | None:
     """The rule of the nearest ancestor with one, if the instance has that ancestor's density."""
-    for cls in type(distribution).__mro__:
-        if cls in _RULES:
-            return _RULES[cls] if type(distribution).log_prob is cls.log_prob else None
-    return None
+    return inherited(_RULES, distribution, "log_prob")
 
 
 def has_weak_derivative(distribution: Any) -> bool:
@@ -100,12 +97,10 @@ def _step(parameter: Any) -> Any:
     return parameter - stop_gradient(parameter)
 
 
-def _collect(
-    value: Any, pairs: list[tuple[Any, Any]], exact: bool = False, score: tuple[str, ...] = ()
-) -> WeakDerivative:
+def _collect(value: Any, pairs: list[tuple[Any, Any]], exact: bool = False) -> WeakDerivative:
     phantoms = [jnp.broadcast_to(phantom, value.shape).astype(value.dtype) for phantom, _ in pairs]
     weights = [jnp.broadcast_to(weight, value.shape) for _, weight in pairs]
-    return WeakDerivative(stop_gradient(jnp.stack(phantoms)), jnp.stack(weights), exact, score)
+    return WeakDerivative(stop_gradient(jnp.stack(phantoms)), jnp.stack(weights), exact)
 
 
 def _exponential(noise: Noise, value: Any) -> Any:
@@ -136,6 +131,14 @@ def _categorical(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
     change = jnp.broadcast_to(change, (*value.shape, others + 1))
     weight = others * jnp.take_along_axis(change, other[..., None], axis=-1)[..., 0]
     return _collect(value, [(other, weight)], exact=True)
+
+
+@_decomposes(OneHotCategorical)
+def _one_hot_categorical(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """As a categorical index."""
+    weak = _categorical(distribution, jnp.argmax(value, axis=-1), noise)
+    phantoms = jax.nn.one_hot(weak.phantoms, value.shape[-1], dtype=value.dtype)
+    return weak._replace(phantoms=phantoms)
 
 
 @_decomposes(dist.Normal)
@@ -186,23 +189,89 @@ def _gamma(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
     """
     a, b = (jnp.asarray(p, _wide(value)) for p in (distribution.concentration, distribution.rate))
     longer = value + _exponential(noise, value) / b
-    log_kept = noise.draw(LOG_GAMMA, value.shape, _wide(value), a)
-    half = 0.5 * noise.normal(value.shape, _wide(value)) ** 2  # Gamma(1/2)
+    log_kept, _, weight = _shortened(noise, a, value.shape)
+    shorter = value * jnp.exp(log_kept)
+    return _collect(value, [(longer, -_step(b) * stop_gradient(a / b)), (shorter, weight)])
+
+
+def _shortened(noise: Noise, concentration: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """Log s and log(1 - s) of s ~ Beta(a, 1/2), and the weight of a gamma draw of concentration a times s."""
+    a = stop_gradient(jnp.broadcast_to(concentration, shape))
+    log_kept = noise.draw(LOG_GAMMA, shape, a.dtype, a)
+    half = 0.5 * noise.normal(shape, a.dtype) ** 2  # Gamma(1/2)
     log_lost = jnp.log(jnp.maximum(half, jnp.finfo(half.dtype).tiny))
     log_total = jnp.logaddexp(log_kept, log_lost)
     log_beta = gammaln(a) + gammaln(0.5) - gammaln(a + 0.5)
-    weight = stop_gradient(jnp.exp(log_beta - 0.5 * (log_lost - log_total)))
-    shorter = value * jnp.exp(log_kept - log_total)
-    return _collect(value, [(longer, -_step(b) * stop_gradient(a / b)), (shorter, -_step(a) * weight)])
+    weight = jnp.exp(log_beta - 0.5 * (log_lost - log_total))
+    return log_kept - log_total, log_lost - log_total, -_step(concentration) * stop_gradient(weight)
+
+
+@_decomposes(dist.Beta)
+def _beta(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """In either concentration, the draw with its odds times, or over, a beta variable.
+
+    The odds of a beta draw are the ratio of two gamma draws, and the derivative in the concentration of a
+    gamma draw shortens it: in that of the first, x / (1 - x) becomes s x / (1 - x), whatever the two draws
+    were.
+    """
+    parts = (distribution.concentration1, distribution.concentration0)
+    a, b = (jnp.asarray(p, _wide(value)) for p in parts)
+    x = value.astype(a.dtype)
+    odds = jnp.log(x) - jnp.log1p(-x)
+    limits, pairs = jnp.finfo(value.dtype), []
+    for sign, concentration in ((1, a), (-1, b)):
+        log_kept, _, weight = _shortened(noise, concentration, value.shape)
+        phantom = jax.nn.sigmoid(odds + sign * log_kept)
+        pairs.append((jnp.clip(phantom, limits.tiny, 1 - limits.eps), weight))
+    return _collect(value, pairs)
+
+
+@_decomposes(dist.Dirichlet)
+def _dirichlet(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
+    """In each concentration, the draw with that entry shortened as a gamma draw is, scaled to sum to one."""
+    concentration = jnp.asarray(distribution.concentration, _wide(value))
+    x, limits = value.astype(concentration.dtype), jnp.finfo(value.dtype)
+    log_kept, log_lost, weights = _shortened(noise, concentration, value.shape)
+    total = 1 - x * jnp.exp(log_lost)
+    kept = jnp.where(jnp.eye(x.shape[-1], dtype=bool), jnp.exp(log_kept)[..., None], 1)
+    phantoms = jnp.clip(x[..., None, :] * kept / total[..., None], limits.tiny, 1 - limits.eps)
+    phantoms = jnp.moveaxis(phantoms.astype(value.dtype), -2, 0)
+    return WeakDerivative(stop_gradient(phantoms), jnp.moveaxis(weights, -1, 0))
 
 
 @_decomposes(dist.Weibull)
 def _weibull(distribution: Any, value: Any, noise: Noise) -> WeakDerivative:
-    """In the scale, as the exponential (x / scale)^c; the concentration keeps its score function."""
-    scale, c = distribution.scale, distribution.concentration
-    longer = scale * ((value / scale) ** c + _exponential(noise, value)) ** (1 / c)
-    weight = _step(scale) * stop_gradient(c / scale)
-    return _collect(value, [(longer, weight)], score=("concentration",))
+    """In the scale, as the exponential e = (x / scale)^c; in the concentration, by a wider law of e.
+
+    With w = log e, of density h(w) = exp(w - exp(w)), x = scale exp(w / c), and
+
+        d/dc E f(x) = -1/c int (d/dw f) w h(w) dw = 1/c int f (w h)' dw.
+
+    As a density of e, (w h)' is exp(-e) - q(e), where q(e) = (e - 1) log(e) exp(-e) is not negative and
+    integrates to one. So d/dc E f(x) = (E f(x) - E f(x')) / c with x' made of e' ~ q. The distribution
+    function of q is 1 - exp(-e) (1 + e log e), and e' is taken at the quantile of e.
+    """
+    scale, c = (jnp.asarray(p, _wide(value)) for p in (distribution.scale, distribution.concentration))
+    e = (value / stop_gradient(scale)) ** stop_gradient(c)
+    longer = scale * (e + _exponential(noise, value)) ** (1 / c)
+    spread = scale * jnp.exp(_log_spread(e) / c)
+    pairs = [(longer, _step(scale) * stop_gradient(c / scale)), (spread, -_step(c) / stop_gradient(c))]
+    return _collect(value, pairs)
+
+
+def _log_spread(e: Any) -> Any:
+    """Log e' with exp(-e') (1 + e' log e') = exp(-e), by bisection of e' - log(1 + e' log e') = e."""
+    log_e = jnp.log(e)
+    ends = log_e - jnp.log(2 + jnp.abs(log_e)) - 1, jnp.log(2 * e + 3)
+
+    def halve(_: Any, ends: Any) -> Any:
+        low, high = ends
+        middle = 0.5 * (low + high)
+        beyond = jnp.exp(middle) - jnp.log1p(jnp.exp(middle) * middle) > e
+        return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
+
+    low, high = jax.lax.fori_loop(0, 30 if e.dtype == jnp.float32 else 55, halve, ends)
+    return 0.5 * (low + high)
 
 
 @_decomposes(dist.Poisson)

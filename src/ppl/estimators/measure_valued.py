@@ -51,28 +51,24 @@ class MeasureValued(Estimator):
 
     @override
     def contribute(self, distribution: Any, noise: Noise, order: int) -> Contribution:
-        """The draw, its phantoms, and the score of what the decomposition leaves out."""
+        """The draw, its phantoms, and beyond the first derivative the score of what they leave out."""
         fixed = jax.tree.map(jax.lax.stop_gradient, distribution)
         value = jax.lax.stop_gradient(draw(fixed, noise))
         weak = weak_derivative(distribution, value, noise)
         assert weak is not None, "admits() has said that there is one"
         phantoms = jax.lax.stop_gradient(weak.phantoms)
-        if weak.exact or (order == 1 and not weak.score):
+        if weak.exact or order == 1:
             return Contribution(value, phantoms=phantoms, weights=weak.weights)
         score = log_density(distribution, value)
         # From the second order on the score function takes over: exp(l - l0) - 1 less its linear part.
-        # A parameter without a decomposition keeps its linear part.
-        excess = magic_box(score) - 1 - _linear(distribution, value, weak.score)
+        excess = magic_box(score) - 1 - _linear(distribution, value)
         return Contribution(value, phantoms=phantoms, weights=weak.weights, excess=excess)
 
 
-def _linear(distribution: Any, value: Any, kept: tuple[str, ...]) -> Any:
-    """The first-order part of the log density in the parameters, except those in `kept`."""
-    held = distribution
-    for name in kept:
-        held = _replace(held, name, jax.lax.stop_gradient(getattr(held, name)))
+def _linear(distribution: Any, value: Any) -> Any:
+    """The first-order part of the log density in the parameters."""
     fixed = jax.tree.map(jax.lax.stop_gradient, distribution)
-    leaves, tree = jax.tree.flatten(held)
+    leaves, tree = jax.tree.flatten(distribution)
     steps = [moved(leaf) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) else None for leaf in leaves]
     inexact = [i for i, step in enumerate(steps) if step is not None]
     base = jax.tree.leaves(fixed)
@@ -85,9 +81,3 @@ def _linear(distribution: Any, value: Any, kept: tuple[str, ...]) -> Any:
 
     _, tangent = jax.jvp(score, ([base[i] for i in inexact],), ([steps[i] for i in inexact],))
     return tangent
-
-
-def _replace(distribution: Any, name: str, leaf: Any) -> Any:
-    target = getattr(distribution, name)
-    leaves, tree = jax.tree.flatten(distribution)
-    return jax.tree.unflatten(tree, [leaf if x is target else x for x in leaves])

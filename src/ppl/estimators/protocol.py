@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 
+from ppl.distributions.density import log_density
 from ppl.noise import Noise
 
 
@@ -46,6 +47,18 @@ class Contribution(NamedTuple):
     excess: Any = None
 
 
+class Differentiated(NamedTuple):
+    """A function of the user's that an estimator differentiates along a moving value.
+
+    Attributes:
+        function: a pytree, whose arrays are the estimator's.
+        argument: shape and dtype of what it is applied to.
+    """
+
+    function: Any
+    argument: Any
+
+
 class Estimator(ABC):
     """How a choice turns into a draw, and how derivatives flow through it.
 
@@ -56,13 +69,18 @@ class Estimator(ABC):
         pathwise: whether the draw itself carries the derivative.
         joint: whether the choice, where it is a single one outside loops, lanes and branches, is summed
             over exactly instead of drawn.
-        biased: whether the estimator is biased.
+        biased: whether the derivative, and perhaps the value, is biased: the promise that a derivative has
+            the right expected value then does not hold for what depends on the choice. Such an estimator says
+            so in the first line of its docstring, is used only where it is named, and is listed apart in
+            messages.
+        needs: what it needs of a choice, for the message of a refusal.
         together: whether a phantom replaces all lanes of the choice and all entries of an array at once,
             each an instance with a weight of its own, instead of one instance at a time. In a loop, steps
             are still replaced one at a time. Such weights are right for a first derivative only.
         score_beyond_first: whether `contribute` of order 2 returns a score and no phantoms, because
             weights and phantoms are right for a first derivative only.
         excess_beyond_first: whether `contribute` of order 2, and only that, may return an excess.
+        corrects: constants at which the value may cross a comparison, because phantoms account for the jump.
     """
 
     pathwise: ClassVar[bool] = False
@@ -70,12 +88,18 @@ class Estimator(ABC):
     biased: ClassVar[bool] = False
     together: ClassVar[bool] = False
     usage: ClassVar[str] = ""
+    needs: ClassVar[str] = ""
     score_beyond_first: ClassVar[bool] = False
     excess_beyond_first: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.usage = cls.__dict__.get("usage", f"{cls.__name__}()")
+
+    @property
+    def corrects(self) -> tuple[float, ...]:
+        """The constants that a pathwise value may be compared with."""
+        return ()
 
     @abstractmethod
     def admits(self, distribution: Any) -> bool:
@@ -88,6 +112,17 @@ class Estimator(ABC):
         `order` is 1 if the surrogate will be differentiated once, 2 if perhaps more often. An estimator that
         does not know second derivatives raises `UnsupportedProgram` for the latter.
         """
+
+    def log_density(self, distribution: Any, value: Any) -> Any:
+        """The log density of a value as this estimator draws it; of a relaxed one, as far as there is one."""
+        return log_density(distribution, value)
+
+    def differentiates(self, distribution: Any) -> tuple[Differentiated, ...]:
+        """The functions of the user's that `contribute` differentiates along a moving value.
+
+        One that jumps is refused when the program is staged, as a jump of the program itself is.
+        """
+        return ()
 
     def prepare(self, support: Any) -> Estimator:
         """The estimator, told the finite support of the choice (`None` if there is none)."""

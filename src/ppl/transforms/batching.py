@@ -4,6 +4,8 @@ JAX turns a conditional with a mapped predicate into both branches and a `select
 mapped condition into one that runs until the last lane is done. Values come out right, but the choices
 of lanes that did not take a branch must not count. So for control flow that holds choices, and only
 there, these rules stand before JAX's own: they hand each choice the mask of the lanes that make it.
+A conditional that holds noise is treated alike, because JAX's rule would map the lane token that comes to it
+from outside, and so draw independently in lanes that are to share their noise.
 A `scan` is re-entered only to note that the new lanes lie outside the loop, which orders the axes of
 the trace.
 """
@@ -20,6 +22,7 @@ import jax.numpy as jnp
 from jax.interpreters import batching
 
 from ppl.errors import UnsupportedProgram
+from ppl.noise import noise_p
 from ppl.site import Site, add_mask, sample_p
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.interpret import Outcome, Rule, walk
@@ -27,6 +30,7 @@ from ppl.transforms.naming import CHOICES, Name
 from ppl.transforms.position import Here, start
 
 _conditionals = itertools.count()
+_RANDOM = CHOICES | {noise_p}
 
 
 class _Mask(Rule):
@@ -62,7 +66,7 @@ def _select(active: Any, new: Any, old: Any) -> Any:
 
 
 def _batch_cond(axis_data: Any, args: Any, dims: Any, *, branches: Any, **params: Any) -> Any:
-    if dims[0] is None or not any(internals.holds(branch, CHOICES) for branch in branches):
+    if dims[0] is None or not any(internals.holds(branch, _RANDOM) for branch in branches):
         return _plain_cond(axis_data, args, dims, branches=branches, **params)
     index = jnp.moveaxis(args[0], dims[0], 0).astype(int)
     conditional = next(_conditionals)
@@ -70,7 +74,10 @@ def _batch_cond(axis_data: Any, args: Any, dims: Any, *, branches: Any, **params
     def lanes(number: int, branch: Any) -> list[Any]:
         def lane(active: Any, *operands: Any) -> list[Any]:
             # As JAX does: lanes that do not take the branch send no gradient through it.
-            held = [jnp.where(active, x, jax.lax.stop_gradient(x)) for x in operands]
+            held = [
+                jnp.where(active, x, jax.lax.stop_gradient(x)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+                for x in operands
+            ]
             return _masked(branch, active, (conditional, number), held)
 
         return _over(axis_data, lane, (0, *dims[1:]))(index == number, *args[1:])

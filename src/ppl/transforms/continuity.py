@@ -22,10 +22,19 @@ zero. What counts is that the *value* depends on the parameters; `stop_gradient`
   too where only `theta` moves. A jump stays with everything that depends on it: through selections,
   branches, indices, loops, and the parameters of later choices.
 - The program is refused if a jump reaches one of its outputs.
+- A *biased* estimator of a discrete choice is pathwise: its value moves, and is taken as a continuous choice.
+  That the value itself may jump (`StraightThrough`) is the bias that the user named; any jump after it is
+  refused as ever, as the derivative there would not be biased but nothing. Nothing is taken back for other
+  choices.
+- A function that an estimator differentiates along a relaxed choice (the control of `Relax`) may not jump.
 
 Comparisons inside library code known to be continuous, or inside `continuous`, make no jump
 (`ppl.transforms.vouched`), nor do tests with the same answer for almost every draw: `isnan`,
 `isfinite`, and comparisons with an end of the support that a value was drawn from.
+
+**Declared constants.** Where an estimator runs the program on both sides of a constant, a comparison
+with it of the choice's own value, entries rearranged at most, makes no jump: whatever follows jumps
+only where an instance of the choice equals the constant. Loops forget whose value they carry.
 
 **Log densities with an edge** (uniform, exponential, ...) are continuous in what an expectation can
 see until they are exponentiated; :math:`\exp(-\infty) = 0` is a jump of finite height. Minus infinity
@@ -41,9 +50,9 @@ constant of the program, not noise. `x == c` counts as a jump although a continu
 `c`, because `relu(x) == 0` is one. Everything that moves in one array counts as moving.
 
 The condition is Theorem 1 of Lee, Yu, Yang, *Reparameterization Gradient for Non-differentiable
-Models* (2018), without its boundary term; discrete and score-function choices are as in Lew, Huot,
-Staton, Mansinghka, *ADEV: Sound Automatic Differentiation of Expected Values of Probabilistic
-Programs* (2023), which keeps the two apart by types.
+Models* (2018), without its boundary term but at declared constants; discrete and score-function choices are
+as in Lew, Huot, Staton, Mansinghka, *ADEV: Sound Automatic Differentiation of Expected Values of
+Probabilistic Programs* (2023), which keeps the two apart by types.
 """
 
 from __future__ import annotations
@@ -107,10 +116,17 @@ def check_continuity(
 def _message(jump: Jump) -> str:
     sites = sorted({site.where for site in jump.sites})
     choices = ("the choice " if len(sites) == 1 else "the choices ") + ", ".join(sites)
+    declared = ""
+    if jump.constant is not None:
+        declared = (
+            f" declare the constant, `.using(ppl.estimators.BoundaryCorrected(at=({jump.constant:.9g},)))`, "
+            "which accounts for the jump where the value itself is compared with it;"
+        )
     return (
         f"a value that moves with the parameters, and depends on {choices}, reaches a jump: {jump.what} at "
         f"{jump.line}. As the parameters move, the value crosses the jump; the pathwise derivative "
-        "of almost every draw does not see it, so the gradient would be biased. Ways out: give the choice a "
+        "of almost every draw does not see it, so the gradient would be biased. Ways out:"
+        f"{declared} give the choice a "
         "gradient estimator that does not differentiate through its value and keep the parameters out of the "
         "jump, `.using(ppl.estimators.Reinforce())` or `MeasureValued()`; make the jump smooth; or, if the "
         "function that compares is continuous in fact, wrap it in `ppl.continuous(function)`."
@@ -192,7 +208,9 @@ def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
     parameters = union([leaf for leaf in jax.tree.leaves(distribution) if isinstance(leaf, Value)])
     # Parameters turn into probabilities, so minus infinity among them is a number after all.
     whole = jumps.fall(union([parameters] if mask is None else [parameters, mask]), walk.context)
-    discrete = not jnp.issubdtype(site.dtype, jnp.inexact)
+    integral = not jnp.issubdtype(site.dtype, jnp.inexact)
+    # A finite support is discrete although its values be floats, unless a pathwise estimator relaxes them.
+    discrete = integral or (site.support is not None and not estimator.pathwise)
     if estimator.pathwise and discrete:
         raise EstimatorNotAdmitted(
             f"the choice {site.where} is discrete: its value cannot move with its parameters, and a pathwise "
@@ -203,13 +221,14 @@ def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
             raise _unbounded(walk, f"makes the choice {site.where}, whose score moves with the parameters")
         shapes = site.split([jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars])[0]
         _check_support(site, distribution, walk.support(jax.tree.unflatten(site.tree, shapes)[0]))
+        _check_controls(site, estimator, site.one_lane([v.aval for v in equation.invars]), walk)
     if discrete:
         return atom([whole])
     lower, upper, drawn = _support(distribution)
     moves = estimator.pathwise and parameters.moves
     return replace(
         whole, moves=moves, tangent=moves and parameters.tangent, noise=whole.noise | {site},
-        bounds=(lower, upper), drawn=drawn,
+        bounds=(lower, upper), drawn=drawn, own=tuple(np.asarray(c, site.dtype) for c in estimator.corrects),
     )  # fmt: skip
 
 
@@ -223,6 +242,26 @@ def _check_support(site: Site, distribution: Any, ends: Sequence[str]) -> None:
                 "or a measure-valued derivative would be biased. Use `.using(Reparam())`, or draw from a "
                 "fixed support and scale the draw."
             )
+
+
+def _check_controls(site: Site, estimator: Any, shaped: tuple[Any, Any], walk: _Walk) -> None:
+    """Refuse an estimator that differentiates a function of the user's that jumps."""
+    differentiated = getattr(shaped[1], "differentiates", lambda distribution: ())(shaped[0])
+    for function, argument in differentiated:
+        jaxpr = jax.make_jaxpr(lambda function, argument: function(argument))(function, argument)
+        arrays = len(jax.tree.leaves(function))
+        known = union([leaf for leaf in jax.tree.leaves(estimator) if isinstance(leaf, Value)])
+        noise = Value(moves=True, tangent=True, noise=frozenset({site}))
+        for value in _evaluate(jaxpr, [*(forget(known) for _ in range(arrays)), noise], walk):
+            if value.jump is not None or value.edge is not None:
+                jump = value.jump or value.edge
+                assert jump is not None
+                raise DiscontinuousReparameterization(
+                    f"{type(estimator).__name__} of the choice {site.where} differentiates a function of the "
+                    f"relaxed choice that jumps: {jump.what} at {jump.line}. Its derivative would be biased, "
+                    "and so the gradient. Make the function smooth: it need not be the rest of the program, "
+                    "only near it. If it is continuous in fact, wrap it in `ppl.continuous(function)`."
+                )
 
 
 def _support(distribution: Any) -> tuple[Any, Any, str]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -111,6 +111,15 @@ class Scope:
         return [self.read(v) for v in self.jaxpr.outvars]
 
 
+class Given(NamedTuple):
+    """Stands for a choice as far as a value depends on it with all choices of its kind given.
+
+    A value depends on the choice itself through the parameters of whatever choices come between too.
+    """
+
+    name: Name
+
+
 class _Walk:
     """Where the analysis stands: which choices are watched, and the lengths of the enclosing loops.
 
@@ -120,9 +129,11 @@ class _Walk:
 
     def __init__(
         self, watched: Callable[[Name], bool], count: Count, lengths: tuple[int | None, ...] = (),
-        axes: dict[Name, int] | None = None,
+        chained: Callable[[Name], bool] = lambda name: False,
+        parameters: dict[Name, Dependence] | None = None, axes: dict[Name, int] | None = None,
     ) -> None:  # fmt: skip
-        self.watched, self.count, self.lengths = watched, count, lengths
+        self.watched, self.count, self.lengths, self.chained = watched, count, lengths, chained
+        self.parameters: dict[Name, Dependence] = {} if parameters is None else parameters
         self.axes: dict[Name, int] = {} if axes is None else axes
 
     @property
@@ -131,17 +142,31 @@ class _Walk:
         return -1 - len(self.lengths)
 
     def inside(self, *lengths: int | None) -> _Walk:
-        return _Walk(self.watched, dict(self.count), (*self.lengths, *lengths), self.axes)
+        lengths = (*self.lengths, *lengths)
+        return _Walk(self.watched, dict(self.count), lengths, self.chained, self.parameters, self.axes)
 
 
-def analyze(jaxpr: Any, watched: Callable[[Name], bool]) -> Scope:
-    """The dependence of every variable of a staged program on the choices that are watched."""
-    walk = _Walk(watched, {})
+def analyze(
+    jaxpr: Any, watched: Callable[[Name], bool], chained: Callable[[Name], bool] = lambda name: False
+) -> tuple[Scope, dict[Name, Dependence]]:
+    """The dependence of every variable of a staged program on the choices that are watched.
+
+    Args:
+        jaxpr: the staged program.
+        watched: which choices are looked at.
+        chained: of which of them it is noted beside what depends on them with all of these given, as `Given`.
+
+    Returns:
+        What is known of the variables; and what the parameters of each choice depend on.
+    """
+    walk = _Walk(watched, {}, (), chained)
     scope = _scope(jaxpr, [NONE] * len(jaxpr.invars), walk)
     if internals.has_references(jaxpr):  # What goes through a mutable array is not followed.
-        scope.known = dict.fromkeys(scope.known, {name: (None,) * axes for name, axes in walk.axes.items()})
-        scope.inner = {}
-    return scope
+        everything: dict[Any, tuple[Relation, ...]] = {n: (None,) * axes for n, axes in walk.axes.items()}
+        everything |= {Given(name): everything[name] for name in walk.axes if chained(name)}
+        scope.known, scope.inner = dict.fromkeys(scope.known, everything), {}
+        return scope, dict.fromkeys(walk.parameters, everything)
+    return scope, walk.parameters
 
 
 def reaching(jaxpr: Any) -> set[int]:
@@ -202,12 +227,17 @@ def _choice(equation: Any, operands: list[Dependence], walk: _Walk) -> Dependenc
     site: Site = equation.params["site"]
     name = next_name(walk.count, site.address)
     parameters = join(*(_parameter(site, i, equation, d) for i, d in enumerate(operands) if d))
+    walk.parameters[name] = join(walk.parameters.get(name, NONE), parameters)
     if not walk.watched(name):
         return parameters
     steps = tuple((-1 - loop, 0, 0) for loop in range(len(walk.lengths)))
-    own = steps + tuple((axis, 0, 0) for axis in range(len(site.instances)))
-    walk.axes[name] = len(own)
-    return join(parameters, {name: own})
+    lanes = tuple((axis, 0, 0) for axis in range(len(site.instances)))
+    own: dict[Any, tuple[Relation, ...]] = {name: steps + lanes}
+    walk.axes[name] = len(own[name])
+    if walk.chained(name):
+        parameters = {key: value for key, value in parameters.items() if not isinstance(key, Given)}
+        own[Given(name)] = own[name]
+    return join(parameters, own)
 
 
 def _parameter(site: Site, number: int, equation: Any, dependence: Dependence) -> Dependence:

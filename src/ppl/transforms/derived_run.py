@@ -60,16 +60,17 @@ class Derive(Rule):
         target: the instances that this run replaces; `None` in the base run.
         training: whether the parameters of estimators carry derivatives.
         inner: derives an inner expectation.
+        parameters: what the operands of every choice pass through, as `(site, operands) -> operands`.
     """
 
     totals = ("score", "control")
 
     def __init__(
         self, plan: Plan, order: int, fixed: Mapping[Name, Any], target: Target | None, training: bool,
-        inner: Callable[..., Any],
+        inner: Callable[..., Any], parameters: Callable[[Site, list[Any]], list[Any]] | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.order, self.fixed, self.target = plan, order, fixed, target
-        self.training, self.inner = training, inner
+        self.training, self.inner, self.parameters = training, inner, parameters
         self.index = {name: number for number, name in enumerate(plan.replaced)}
 
     @override
@@ -91,8 +92,14 @@ class Derive(Rule):
 
     @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
+        if self.parameters is not None:
+            operands = self.parameters(site, operands)
         if name in self.fixed:
-            return self._fixed(name, site, operands)
+            event = site.shape[len(site.batch_shape) :]
+            value = jnp.broadcast_to(self.fixed[name].astype(site.dtype), (*site.instances, *event))
+            return self._given(name, site, operands, value)
+        if self.plan.chain is not None and name in self.plan.chain.items:
+            return self._given(name, site, operands, here.feed[name])
         key, token = noise_of(name, site, here)
 
         def lane(distribution: Any, estimator: Any, token: Any) -> Contribution:
@@ -115,9 +122,8 @@ class Derive(Rule):
         # the log density of a replaced instance itself is not used.
         return Outcome(value, self._totals(name, made, mask), self._records(name, site, operands, made, mask))
 
-    def _fixed(self, name: Name, site: Site, operands: list[Any]) -> Outcome:
-        event = site.shape[len(site.batch_shape) :]
-        value = jnp.broadcast_to(self.fixed[name].astype(site.dtype), (*site.instances, *event))
+    def _given(self, name: Name, site: Site, operands: list[Any], value: Any) -> Outcome:
+        """A choice that is summed over: its value is given, its probability recorded."""
         probability = site.per_lane(lambda distribution, _, value: mass(distribution, value), operands, value)
         return Outcome(value, records={(name, "probability"): probability.astype(total_dtype())})
 

@@ -1,8 +1,10 @@
 """The exact expectation of a program whose every choice has a finite support.
 
-Every assignment of values to the instances of all choices is run, vectorized over assignments, and
-weighted by its probability. An instance that a run does not make (in a branch that is not taken) counts
-as uniform over its values, so that the assignments that differ only there add up to one.
+Where lanes are independent of each other they are summed over together, and steps of a Markov chain by the
+forward algorithm (`ppl.transforms.gradient`, `ppl.transforms.chain`). Otherwise every assignment of values to
+the instances of all choices is run, vectorized over assignments, and weighted by its probability. An instance
+that a run does not make (in a branch that is not taken) counts as uniform over its values, so that the
+assignments that differ only there add up to one.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from ppl.distributions.density import mass
 from ppl.errors import UnsupportedProgram
 from ppl.site import Site
+from ppl.transforms.gradient import exact_sum
 from ppl.transforms.interpret import Outcome, Rule, total_dtype, walk
 from ppl.transforms.naming import Name
 from ppl.transforms.occurrences import Occurrence, occurrences
@@ -66,6 +69,12 @@ def exact(jaxpr: Any, arguments: Sequence[Any]) -> Any:
         UnsupportedProgram: a choice has no finite support or lies in a loop of unknown length, or there
             are more than `JOINT_LIMIT` assignments.
     """
+    found = exact_sum(jaxpr, arguments, lambda equation, operands, *_: inner_exact(equation, operands))
+    return _by_assignment(jaxpr, arguments) if found is None else found
+
+
+def _by_assignment(jaxpr: Any, arguments: Sequence[Any]) -> Any:
+    """The sum over all assignments of values to instances."""
     items = list(occurrences(jaxpr))
     for item in items:
         if item.site.support is None or None in item.lengths:

@@ -42,6 +42,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -55,10 +56,12 @@ from ppl.errors import UnsupportedProgram
 from ppl.estimators.baselines import Baseline
 from ppl.estimators.protocol import magic_box, moved
 from ppl.noise import Token
+from ppl.transforms.chain import marginals, weights
 from ppl.transforms.derived_run import Derive, Target
 from ppl.transforms.interpret import total_dtype, walk
 from ppl.transforms.naming import Name
-from ppl.transforms.plan import Plan, instances, plan, static
+from ppl.transforms.occurrences import expectations, occurrences
+from ppl.transforms.plan import JOINT_LIMIT, Plan, instances, plan, static
 from ppl.transforms.position import Here, start
 from ppl.transforms.returns import gather, placed, spread
 
@@ -92,6 +95,8 @@ class Context(NamedTuple):
         key, token, samples: of its noise.
         averages: the state of the moving averages.
         training: whether estimators' own parameters carry derivatives.
+        inner: derives an inner expectation.
+        parameters: what the operands of every choice pass through.
     """
 
     jaxpr: Any
@@ -101,6 +106,8 @@ class Context(NamedTuple):
     samples: int
     averages: Mapping[Name, Any]
     training: bool
+    inner: Callable[..., Any]
+    parameters: Callable[..., Any] | None = None
 
 
 class Made(NamedTuple):
@@ -123,15 +130,17 @@ class Made(NamedTuple):
 
 
 def surrogate(
-    jaxpr: Any, arguments: Sequence[Any], key: Any, token: Token, order: int, samples: int = 1
-) -> Any:
+    jaxpr: Any, arguments: Sequence[Any], key: Any, token: Token, order: int, samples: int = 1,
+    parameters: Callable[..., Any] | None = None,
+) -> Any:  # fmt: skip
     """A surrogate of the expected value of a staged program that returns one real number. See `derive`."""
-    return derive(jaxpr, arguments, key, token, order, samples).value
+    return derive(jaxpr, arguments, key, token, order, samples, parameters=parameters).value
 
 
 def derive(
     jaxpr: Any, arguments: Sequence[Any], key: Any, token: Token, order: int, samples: int = 1,
     averages: Mapping[Name, Any] | None = None, training: bool = False,
+    parameters: Callable[..., Any] | None = None,
 ) -> Derived:  # fmt: skip
     """A surrogate of the expected value of a staged program, and what trains its estimators.
 
@@ -144,8 +153,17 @@ def derive(
         samples: how many runs `num_samples` averages.
         averages: the state of the moving averages.
         training: whether the parameters of estimators carry derivatives.
+        parameters: what the operands of every choice pass through, as `(site, operands) -> operands`; it
+            changes no value, but may take derivatives away.
     """
-    context = Context(jaxpr, plan(jaxpr, order), key, token, samples, averages or {}, training)
+    inner = functools.partial(inner_expectation, parameters=parameters)
+    planned = plan(jaxpr, order)
+    context = Context(jaxpr, planned, key, token, samples, averages or {}, training, inner, parameters)
+    return _summed(context, arguments, order)
+
+
+def _summed(context: Context, arguments: Sequence[Any], order: int) -> Derived:
+    """The sum over all values of what is enumerated jointly."""
 
     def total(tables: list[dict[Name, Any]], fixed: dict[Name, Any]) -> Derived:
         if not tables:
@@ -173,12 +191,15 @@ def _tables(joint: dict[Name, np.ndarray]) -> list[dict[Name, Any]]:
     return tables
 
 
-def inner_expectation(equation: Any, operands: Sequence[Any], name: Name, here: Here, order: int) -> Any:
+def inner_expectation(
+    equation: Any, operands: Sequence[Any], name: Name, here: Here, order: int, parameters: Any = None
+) -> Any:
     """The surrogate of an inner expectation, in each of its lanes."""
     lanes, mapped, key = equation.params["lanes"], equation.params["mapped"], here.key_of(name)
 
     def one(token: Token, *operands: Any) -> Any:
-        return surrogate(equation.params["jaxpr"], operands, key, token, order, here.samples)
+        jaxpr = equation.params["jaxpr"]
+        return surrogate(jaxpr, operands, key, token, order, here.samples, parameters)
 
     for axis in reversed(range(len(lanes))):
         axes = (0, *(0 if carried[axis] else None for carried in mapped))
@@ -186,39 +207,87 @@ def inner_expectation(equation: Any, operands: Sequence[Any], name: Name, here: 
     return one(here.token.over(lanes), *operands)
 
 
+def exact_sum(jaxpr: Any, arguments: Sequence[Any], inner: Callable[..., Any]) -> Any:
+    """The exact expected value, if all choices can be summed over; `None` if not.
+
+    `inner` gives the exact value of an inner expectation.
+    """
+    planned = plan(jaxpr, 0, everything=True)
+    covered = {*planned.joint, *(planned.chain.items if planned.chain else ())}
+    size = math.prod(map(len, planned.joint.values()))
+    if size > JOINT_LIMIT or any(item.name not in covered for item in occurrences(jaxpr)):
+        return None
+    return _summed(Context(jaxpr, planned, None, Token(), 1, {}, False, inner), arguments, 0).value
+
+
 # --- one run --------------------------------------------------------------------------------------
 
 
-def _make(context: Context, arguments: Sequence[Any], order: int, fixed: Any, target: Target | None) -> Made:
-    """One run, with its terms and their weights."""
+class Run(NamedTuple):
+    """One run, as it comes out of the walk: the result, the elements of its terms, records and totals."""
+
+    value: Any
+    terms: list[Any]
+    records: dict[Any, Any]
+    totals: dict[str, Any]
+
+
+def _run(
+    context: Context, arguments: Sequence[Any], order: int, fixed: Any, target: Target | None, given: Any
+) -> Run:
+    """One run; `given` are the values of a chain."""
     planned = context.plan
-    rule = Derive(planned, order, fixed, target, context.training, inner_expectation)
+    rule = Derive(planned, order, fixed, target, context.training, context.inner, context.parameters)
 
     def run(changes: list[Any]) -> Any:
-        feed = {cut.key: change for cut, change in zip(planned.cuts, changes, strict=True)}
+        feed = given | {cut.key: change for cut, change in zip(planned.cuts, changes, strict=True)}
         here: Here = start(context.key, context.token, feed, context.jaxpr, context.samples)
         root = None if planned.terms is None else planned.terms.root
         found = walk(context.jaxpr, arguments, rule, here, root)
         return found.weighted.get(0, found.outputs[0]), (found.outputs[0], found.totals, found.records)
 
-    if planned.cuts:
-        changes = [jnp.zeros(cut.shape, cut.dtype) for cut in planned.cuts]
-        weighted, pull, (value, totals, records) = jax.vjp(run, changes, has_aux=True)
-        (terms,) = pull(jnp.ones_like(weighted))
+    if not planned.cuts:
+        _, (value, totals, records) = run([])
+        return Run(value, [], records, totals)
+    changes = [jnp.zeros(cut.shape, cut.dtype) for cut in planned.cuts]
+    weighted, pull, (value, totals, records) = jax.vjp(run, changes, has_aux=True)
+    (terms,) = pull(jnp.ones_like(weighted))
+    return Run(value, terms, records, totals)
+
+
+def _make(context: Context, arguments: Sequence[Any], order: int, fixed: Any, target: Target | None) -> Made:
+    """One run, or the sum of the runs over a chain, with its terms and their weights."""
+    planned, chain = context.plan, context.plan.chain
+
+    def made(given: Any) -> tuple[Run, Any, Any]:
+        run = _run(context, arguments, order, fixed, target, given)
+        singles = [run.records[name, "probability"] for name in planned.joint if name not in planned.lanes]
+        single = math.prod(singles, start=1)
+        terms = [
+            single * term * _probability(planned, number, run.records).astype(term.dtype)
+            for number, term in enumerate(run.terms)
+        ]
+        scale = single / math.prod(len(planned.joint[name]) for name in planned.lanes)
+        split = planned.lanes or chain
+        rest = run.value - sum(jnp.sum(term) for term in run.terms) if split else run.value
+        return run._replace(terms=terms), (scale * rest).astype(run.value.dtype), jnp.asarray(scale, float)
+
+    if chain is None:
+        run, rest, scale = made({})
     else:
-        (_, (value, totals, records)), terms = run([]), []
-    singles = [records[name, "probability"] for name in planned.joint if name not in planned.lanes]
-    single = math.prod(singles, start=1)
-    rest = value - sum(jnp.sum(term) for term in terms) if planned.lanes else value
-    scale = single / math.prod(len(planned.joint[name]) for name in planned.lanes)
-    terms = [
-        single * term * _probability(planned, number, records).astype(term.dtype)
-        for number, term in enumerate(terms)
-    ]
-    result = (scale * rest).astype(value.dtype)
-    if planned.lanes:
-        result = result + sum(jnp.sum(term) for term in terms)
-    return Made(result, terms, scale, totals["score"], totals["control"], records)
+        runs, rests, scales = jax.vmap(lambda assigned: made(chain.feed(assigned)))(chain.runs)
+        laws = marginals(chain, {name: runs.records[name, "probability"] for name in chain.items})
+        terms = [
+            jnp.sum(term * weights(chain, laws, cut).astype(term.dtype), axis=0)
+            for term, cut in zip(runs.terms, planned.cuts, strict=True)
+        ]
+        # Nothing else that is recorded depends on the chain.
+        run = jax.tree.map(lambda x: x[0], runs._replace(terms=[]))._replace(terms=terms)
+        rest, scale = jnp.mean(rests), jnp.mean(scales)
+    result = rest
+    if planned.lanes or chain:
+        result = sum((jnp.sum(term).astype(rest.dtype) for term in run.terms), start=result)
+    return Made(result, run.terms, scale, run.totals["score"], run.totals["control"], run.records)
 
 
 def _probability(planned: Plan, number: int, records: dict[Any, Any]) -> Any:
@@ -414,6 +483,18 @@ def _targets(planned: Plan) -> Target:
         counts.append(np.arange(grid.shape[1]) // max(item.site.phantoms, 1))
         phantoms.append(grid[-1])
     return Target(*(jnp.asarray(np.concatenate(part)) for part in (sites, groups, counts, phantoms)))
+
+
+def evaluations(jaxpr: Any) -> int:
+    """How often the program is run for one first derivative: once, and once more for each replaced run.
+
+    An inner expectation counts as if all the rest of the program were run as often as it is.
+    """
+    planned = plan(jaxpr, 1)
+    replaced = len(_targets(planned).site) if planned.replaced else 0
+    count = math.prod(map(len, planned.joint.values())) * (1 + replaced)
+    inner = [equation.params["jaxpr"] for equation in expectations(jaxpr)]
+    return count * (1 + sum(evaluations(held) - 1 for held in inner))
 
 
 def _before(planned: Plan, records: Any) -> Any:

@@ -30,6 +30,7 @@ from ppl.transforms.naming import CHOICES, INNER, Count, Name, advance, next_nam
 from ppl.transforms.occurrences import Occurrence, first_choice, no_rule, occurrences
 from ppl.transforms.position import Here, Loop
 from ppl.transforms.terms import Node
+from ppl.transforms.vouched import continuous, user_vouches
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -214,6 +215,8 @@ def _step(
         return Result(rule.expect(next_name(here.count, INNER), equation, values, here), {}, {})
     if primitive in rule.kinds:
         return Result(*rule.other(equation, values, here), {})
+    if user_vouches(equation) and not rule.evaluates:
+        return _vouched(equation, values, rule, here)
     if primitive in internals.CALLS:
         return walk(equation.params[internals.CALLS[primitive]], values, rule, here, terms, weighted)
     if primitive is internals.SCAN:
@@ -241,6 +244,18 @@ class _Keyed:
         return dict(zip(self.keys, values, strict=True))
 
 
+def _vouched(equation: Any, values: list[Any], rule: Rule, here: Here) -> Result:
+    """Code that the user vouches for stays marked in the program that it becomes part of."""
+    keyed = _Keyed()
+
+    def run(*values: Any) -> Any:
+        result = walk(equation.params["jaxpr"], values, rule, here)
+        return result.outputs, result.totals, keyed.pack(result.records)
+
+    outputs, totals, records = continuous(run)(*values)
+    return Result(outputs, totals, keyed.unpack(records))
+
+
 def _names_in(jaxpr: Any, here: Here) -> list[Occurrence]:
     return list(occurrences(jaxpr, dict(here.count)))
 
@@ -261,7 +276,7 @@ def _scan(
 
     def body(state: Any, inputs: Any) -> Any:
         (carry, second), (step, xs, fed, parts) = state, inputs
-        inside = here.inside(Loop(step, scan.length), fed)
+        inside = here.inside(Loop(step, scan.length), dict(zip(feed, fed, strict=True)))
         operands = [*scan.consts, *carry, *xs]
         result = walk(scan.body, operands, rule, inside, terms, fixed | second | parts)
         final.update(inside.count)
@@ -272,7 +287,12 @@ def _scan(
 
     steps = jnp.arange(scan.length)
     (carry, second), (ys, rows, totals, records) = jax.lax.scan(
-        body, (scan.carry, handed), (steps, scan.xs, feed, sliced), scan.length, scan.reverse, scan.unroll
+        body,
+        (scan.carry, handed),
+        (steps, scan.xs, list(feed.values()), sliced),
+        scan.length,
+        scan.reverse,
+        scan.unroll,
     )
     advance(here.count, final)
     totals = {name: jnp.sum(total, axis=0) for name, total in totals.items()}

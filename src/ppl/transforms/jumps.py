@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from ppl.source import equation_line
 from ppl.transforms import jax_internals as internals
@@ -59,10 +60,11 @@ POSITIVE = words(
     "add mul div integer_pow square sqrt rsqrt cbrt pow reduce_sum reduce_prod cumsum cumprod max min"
 )
 # Entries of the first operand, in another arrangement; in `SHUFFLES` perhaps with the same shape.
-SHUFFLES = words("transpose rev gather dynamic_slice slice reduce_max reduce_min")
+SHUFFLES = words("transpose rev gather dynamic_slice slice split unstack reduce_max reduce_min")
 LAYOUT = SHUFFLES | words(
     "reshape broadcast_in_dim squeeze expand_dims copy copy_p convert_element_type device_put stop_gradient "
-    "name optimization_barrier sharding_constraint log_density_of"
+    "name optimization_barrier sharding_constraint log_density_of undifferentiated unmoved "
+    "differentiated_once"
 )
 # Where a nested jaxpr only says how to combine two entries, or how to solve a linear system.
 SMOOTH_WITH_JAXPR = words(
@@ -112,6 +114,34 @@ def is_constant_test(equation: Any, values: Sequence[Value]) -> bool:
     return above(first, second) or above(second, first)
 
 
+def keeps_numbers(equation: Any) -> bool:
+    """Whether the entries of the first operand are the same numbers in the result, however they are arranged.
+
+    A narrower dtype merges neighbors, so that a comparison no longer tells them apart.
+    """
+    before, after = (variable.aval.dtype for variable in (equation.invars[0], equation.outvars[0]))
+    return jnp.promote_types(before, after) == after
+
+
+def is_accounted(equation: Any, values: Sequence[Value]) -> bool:
+    """Whether a jump is a comparison of a choice's own value with a constant at which it is corrected."""
+    found = compared(equation, values)
+    if found is None:
+        return False
+    own, constant = found
+    return any(np.asarray(constant).astype(c.dtype) == c for c in own)
+
+
+def compared(equation: Any, values: Sequence[Value]) -> tuple[tuple[Any, ...], float] | None:
+    """In a comparison of a choice's own value with a number: where it is corrected, and the number."""
+    if equation.primitive.name not in COMPARISONS:
+        return None
+    for one, other in (values, values[::-1]):
+        if one.own is not None and isinstance(other.origin, float) and not other.crosses:
+            return one.own, other.origin
+    return None
+
+
 def facts(equation: Any, values: Sequence[Value], result: Value) -> Value:
     """The result with what is known of its range."""
     name = equation.primitive.name
@@ -121,7 +151,8 @@ def facts(equation: Any, values: Sequence[Value], result: Value) -> Value:
         aligned = name not in SHUFFLES and (before == after or math.prod(before) == 1)
         kept = source if aligned else forget(source)
         drawn = kept.drawn if aligned and before == after else result.drawn
-        return replace(result, origin=kept.origin, bounds=kept.bounds, drawn=drawn)
+        own = source.own if keeps_numbers(equation) else None
+        return replace(result, origin=kept.origin, bounds=kept.bounds, drawn=drawn, own=own)
     if name in RANGES:
         return replace(result, bounds=RANGES[name])
     if name in POSITIVE and all(map(_is_positive, values)):
@@ -182,10 +213,14 @@ def plain(equation: Any, values: list[Value], context: Context) -> list[Value]:
         jump = None  # away from the branch cut
     if jump is None:
         whole = replace(whole, drawn=_within_check(equation, values))
-        return [facts(equation, values, whole)] if len(outputs) == 1 else [whole for _ in outputs]
+        known = len(outputs) == 1 or name in SHUFFLES
+        return [facts(equation, values, whole) if known else whole for _ in outputs]
     if steps and (is_constant_test(equation, values) or _within_check(equation, values) or not whole.crosses):
         return [atom(values)]
-    return [crossing(whole, jump, context) for _ in outputs]
+    if is_accounted(equation, values):
+        return [atom(values)]
+    found = compared(equation, values)
+    return [crossing(whole, jump, context, found and found[1]) for _ in outputs]
 
 
 def _keeps_infinity(equation: Any, values: Sequence[Value]) -> bool:
@@ -206,11 +241,11 @@ def _within_check(equation: Any, values: Sequence[Value]) -> str:
     return drawn.pop() if len(drawn) == 1 and drawn == {support_check(equation)} else ""
 
 
-def crossing(value: Value, words: str, context: Context) -> Value:
-    """The value after an operation with a jump."""
+def crossing(value: Value, words: str, context: Context, constant: float | None = None) -> Value:
+    """The value after an operation with a jump, perhaps a comparison of a choice itself with a constant."""
     if not value.crosses or value.jump is not None or context.vouched or context.promised:
         return value
-    return replace(value, jump=Jump(words, context.line, tuple(value.noise)))
+    return replace(value, jump=Jump(words, context.line, tuple(value.noise), constant))
 
 
 def _ranked(equation: Any, values: list[Value], context: Context) -> list[Value]:

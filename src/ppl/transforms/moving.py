@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ppl.site import Site
 
@@ -20,11 +21,13 @@ class Jump(NamedTuple):
         what: the operation in plain words.
         line: the user's line.
         sites: the choices that the value depended on.
+        constant: the number that the value of a choice itself is compared with, if it is such a comparison.
     """
 
     what: str
     line: str
     sites: tuple[Site, ...]
+    constant: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,8 @@ class Value:
         origin: the number that it is, or an object that stands for what it is.
         bounds: an open interval that holds it; each end a number, an `origin` or None.
         drawn: the class of the support that it was drawn from.
+        own: of a value whose every entry is, unmodified, the value of some instance of a choice: the
+            constants at which a comparison is accounted for; otherwise `None`.
     """
 
     moves: bool = False
@@ -51,6 +56,7 @@ class Value:
     origin: Any = field(default_factory=object)
     bounds: tuple[Any, Any] = (None, None)
     drawn: str = ""
+    own: tuple[Any, ...] | None = None
 
     @property
     def crosses(self) -> bool:
@@ -65,6 +71,8 @@ class Value:
 
 def constant(array: Any) -> Value:
     """The value of a constant of the program."""
+    if isinstance(array, Tracer):  # of a transformation around the whole program
+        return Value()
     single = getattr(array, "size", 1) == 1 and jnp.issubdtype(jnp.result_type(array), jnp.number)
     return Value(origin=float(np.asarray(array).real.reshape(()))) if single else Value()
 
@@ -93,7 +101,8 @@ def join(values: Sequence[Value]) -> Value:
     ends = [[v.origin if isinstance(v.origin, float) else v.bounds[side] for v in values] for side in (0, 1)]
     lower, upper = (_hull(side, pick) for side, pick in zip(ends, (min, max), strict=True))
     drawn = first.drawn if all(v.drawn == first.drawn for v in values) else ""
-    return replace(same, bounds=(lower, upper), drawn=drawn)
+    own = first.own if all(v.own == first.own for v in values) else None
+    return replace(same, bounds=(lower, upper), drawn=drawn, own=own)
 
 
 def _hull(ends: list[Any], pick: Any) -> Any:
@@ -112,7 +121,8 @@ def forget(value: Value, *, bounds: bool = False) -> Value:
     """A value where a loop repeats it: what it is, and is bounded by, differs from step to step."""
     lower, upper = (b if isinstance(b, float) and not bounds else None for b in value.bounds)
     number = value.origin if isinstance(value.origin, float) and not bounds else object()
-    return replace(value, origin=number, bounds=(lower, upper), drawn="" if bounds else value.drawn)
+    kept = replace(value, origin=number, bounds=(lower, upper))
+    return replace(kept, drawn="", own=None) if bounds else kept
 
 
 def chosen(control: Value, cases: Sequence[Value], edge: str = "") -> Value:

@@ -61,6 +61,16 @@ class Occurrence(NamedTuple):
         """How many instances it stands for, in loops of known lengths."""
         return math.prod(length or 0 for length in self.lengths) * math.prod(self.site.instances)
 
+    @property
+    def distribution(self) -> Any:
+        """The distribution of one lane, with shapes and dtypes in place of arrays."""
+        return self.site.one_lane([variable.aval for variable in self.calls[-1].invars])[0]
+
+    @property
+    def estimator(self) -> Any:
+        """The gradient estimator of one lane, with shapes and dtypes in place of arrays."""
+        return self.site.one_lane([variable.aval for variable in self.calls[-1].invars])[1]
+
     def excludes(self, other: Occurrence) -> bool:
         """Whether the two lie in different branches of one conditional."""
         mine = dict(self.branches)
@@ -76,6 +86,25 @@ def occurrences(jaxpr: Any, count: Count | None = None) -> Iterator[Occurrence]:
         UnsupportedProgram: a choice lies inside a primitive for which the walk has no rule.
     """
     yield from _occurrences(jaxpr, {} if count is None else count, (), (), ())
+
+
+def expectations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of the inner expectations of a staged program, without those within them."""
+    for equation in jaxpr.eqns:
+        if equation.primitive is expect_p:
+            yield equation
+        else:
+            for nested in internals.nested(equation):
+                yield from expectations(nested)
+
+
+def choice_equations(jaxpr: Any) -> Iterator[Any]:
+    """The equation of every random choice of a staged program, also of those in inner expectations."""
+    for equation in jaxpr.eqns:
+        if equation.primitive is sample_p:
+            yield equation
+        for nested in internals.nested(equation):
+            yield from choice_equations(nested)
 
 
 def _occurrences(jaxpr: Any, count: Count, lengths: Any, branches: Any, calls: Any) -> Iterator[Occurrence]:

@@ -12,15 +12,13 @@ import numpy as np
 from ppl.address import show
 from ppl.errors import UnsupportedProgram
 from ppl.site import Site
+from ppl.transforms.chain import LANES_LIMIT, Chain, chain_of, independent
 from ppl.transforms.naming import Name
 from ppl.transforms.occurrences import Occurrence, occurrences
 from ppl.transforms.terms import Cut, Terms
 
 JOINT_LIMIT = 2**16
 """How many combinations of enumerated values are evaluated at once, at most."""
-
-LANES_LIMIT = 2**10
-"""As `JOINT_LIMIT`, where choices in independent lanes take part; beyond, these are replaced one by one."""
 
 
 class Plan(NamedTuple):
@@ -29,6 +27,7 @@ class Plan(NamedTuple):
     Attributes:
         joint: choices that are summed over, with their support; all lanes of one take the same value at once.
         lanes: those of them that are made in several lanes, each independent of the others.
+        chain: choices in one loop that are summed over step by step.
         replaced: choices whose instances are replaced by phantoms.
         scored: choices whose score multiplies their return.
         loose: scored choices in loops of unknown length, whose score multiplies the whole result.
@@ -39,6 +38,7 @@ class Plan(NamedTuple):
 
     joint: dict[Name, np.ndarray]
     lanes: dict[Name, Occurrence]
+    chain: Chain | None
     replaced: dict[Name, Occurrence]
     scored: dict[Name, Occurrence]
     loose: dict[Name, Occurrence]
@@ -62,20 +62,24 @@ def instances(item: Occurrence) -> tuple[int, ...]:
     return (*(length or 0 for length in item.lengths), *item.site.instances)
 
 
-def plan(jaxpr: Any, order: int) -> Plan:
+def plan(jaxpr: Any, order: int, everything: bool = False) -> Plan:
     """Decide choice by choice, for a value alone (`order` zero), a first derivative, or any (2).
+
+    With `everything`, every choice of finite support counts as enumerated, whatever its estimator.
 
     Raises:
         UnsupportedProgram: an enumerated or measure-valued choice lies in a loop of unknown length, or
             there are more joint combinations than `JOINT_LIMIT`.
     """
     joint: dict[Name, np.ndarray] = {}
-    lanes, replaced, scored, loose = {}, {}, {}, {}
+    lanes, steps, replaced, scored, loose = {}, {}, {}, {}, {}
     for item in occurrences(jaxpr):
         site, estimator = item.site, static(item.site)[1]
-        free = not (item.lengths or item.branches or site.masked)
-        if estimator.joint and free and site.support is not None:
-            if site.instances:
+        free = not (item.branches or site.masked) and None not in item.lengths
+        if (everything or estimator.joint) and free and site.support is not None:
+            if item.lengths:
+                steps[item.name] = item
+            elif site.instances:
                 lanes[item.name] = item
             else:
                 joint[item.name] = site.support
@@ -84,24 +88,28 @@ def plan(jaxpr: Any, order: int) -> Plan:
             replaced[item.name] = _replaceable(item)
         if 0 < site.score <= order:
             (loose if None in item.lengths else scored)[item.name] = item
-    _check_size(joint)
-    terms = Terms(jaxpr, {*lanes, *replaced, *scored}.__contains__) if lanes or replaced or scored else None
+    if not everything:
+        _check_size(joint)
+    watched = {*lanes, *steps, *replaced, *scored}
+    terms = Terms(jaxpr, watched.__contains__, steps.__contains__) if watched else None
     cuts = [] if terms is None else terms.cuts
-    size = math.prod(map(len, joint.values()))
-    for name, item in list(lanes.items()):
-        size *= len(item.site.support)
-        if size <= LANES_LIMIT and _independent(item, cuts):
-            joint[name] = item.site.support
-        else:
-            size //= len(item.site.support)
-            del lanes[name]
-            if order:
-                replaced[name] = item
+    kept, size = [], math.prod(map(len, joint.values()))
+    for name, item in lanes.items():
+        if size * len(item.site.support) <= LANES_LIMIT and independent(name, item.site, cuts):
+            size *= len(item.site.support)
+            kept.append(name)
+    # What is summed over neither jointly nor as a chain is replaced, instance by instance.
+    chain = chain_of(steps, terms, [*(lanes.keys() - kept), *kept, *replaced, *scored, *loose], size)
+    if order:
+        replaced |= {name: item for name, item in lanes.items() if name not in kept}
+        replaced |= {} if chain else steps
+    lanes = {name: lanes[name] for name in kept}
+    joint |= {name: item.site.support for name, item in lanes.items()}
     # The telescope over several replaced choices needs one instance a run from the second order on.
     periods = {
         name: _periods(item, cuts) if order == 1 else instances(item) for name, item in replaced.items()
     }
-    return Plan(joint, lanes, replaced, scored, loose, terms, periods)
+    return Plan(joint, lanes, chain, replaced, scored, loose, terms, periods)
 
 
 def _replaceable(item: Occurrence) -> Occurrence:
@@ -129,12 +137,6 @@ def _check_size(joint: dict[Name, np.ndarray]) -> None:
         f"{JOINT_LIMIT}. Sample some of them: `.using({{name: ppl.estimators.Reinforce()}})`, or "
         f"MeasureValued(), for {', '.join(repr(show(name[0])) for name in rest)} leaves {kept}."
     )
-
-
-def _independent(item: Occurrence, cuts: Sequence[Cut]) -> bool:
-    """Whether every term element depends on one lane of the choice at most, that of its own place."""
-    relations = [r for cut in cuts for r in cut.dependence.get(item.name, ())]
-    return all(r is not None and r[1:] == (0, 0) for r in relations)
 
 
 def _periods(item: Occurrence, cuts: Sequence[Cut]) -> tuple[int, ...]:

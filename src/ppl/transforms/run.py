@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from ppl.address import Address, show
-from ppl.distributions.density import log_density
 from ppl.distributions.sampling import draw
 from ppl.noise import Noise, Token
 from ppl.site import Site, sample_p
@@ -32,19 +31,25 @@ def noise_of(name: Name, site: Site, here: Here) -> tuple[jax.Array, Token]:
 
 
 def simulate_choice(name: Name, site: Site, operands: Sequence[Any], here: Here) -> Any:
-    """One draw of a choice from the noise of the run's key."""
+    """One draw of a choice from the noise of the run's key.
+
+    It is of the family's law. The dtype is the choice's: that of a float where the estimator relaxes a coin.
+    """
     key, token = noise_of(name, site, here)
     if not site.lanes:
         distribution, _ = jax.tree.unflatten(site.tree, site.split(operands)[0])
-        return draw(distribution, Noise(key, token))
-    return site.per_lane(
+        return draw(distribution, Noise(key, token)).astype(site.dtype)
+    drawn = site.per_lane(
         lambda distribution, _, token: draw(distribution, Noise(key, token)), operands, token
     )
+    return drawn.astype(site.dtype)
 
 
 def score_choice(site: Site, operands: Sequence[Any], value: Any) -> Any:
     """The log density of a value at a choice, one number an instance; zero where it is not made."""
-    scores = site.per_lane(lambda distribution, _, value: log_density(distribution, value), operands, value)
+    scores = site.per_lane(
+        lambda distribution, estimator, value: estimator.log_density(distribution, value), operands, value
+    )
     mask = site.mask_over(operands, site.batch_shape)
     return scores if mask is None else jnp.where(mask, scores, 0)
 

@@ -94,10 +94,11 @@ class Terms:
     Attributes:
         root: how they are followed through the program.
         cuts: all of them.
+        parameters: what the parameters of each choice that is watched depend on.
     """
 
-    def __init__(self, jaxpr: Any, watched: Callable[[Name], bool]) -> None:
-        scope = analyze(jaxpr, watched)
+    def __init__(self, jaxpr: Any, watched: Callable[[Name], bool], chained: Callable[[Name], bool]) -> None:
+        scope, self.parameters = analyze(jaxpr, watched, chained)
         self.cuts: list[Cut] = []
         _gains(scope, [False] * len(jaxpr.invars))
         self.root = Node(scope)

@@ -1,9 +1,4 @@
-"""Variational objectives, as programs over measures.
-
-Each is called inside `@ppl.expectation`, like a user's own. Its value is a random number; what it bounds
-is a statement about the expected value. Write `p` for an unnormalized target (a conditioned program), `Z`
-for its total mass (the evidence) and `q` for the guide.
-"""
+"""The bounds and divergences that the other objectives estimate with less variance."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ppl.measure import Measure
+from ppl.objectives.particles import at_least, log_mean_exp
 
 
 def elbo(target: Measure, guide: Measure) -> jax.Array:
@@ -56,12 +52,10 @@ def iwelbo(particles: int) -> Callable[[Measure, Measure], jax.Array]:
 
     Reference: Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", 2016, eq. 8.
     """
-    if particles < 1:
-        raise ValueError(f"iwelbo needs at least one particle, got {particles}")
+    at_least(1, particles, "iwelbo")
 
     def objective(target: Measure, guide: Measure) -> jax.Array:
-        weights = jax.vmap(lambda _: elbo(target, guide))(jnp.arange(particles))
-        return jax.nn.logsumexp(weights) - jnp.log(particles)
+        return log_mean_exp(jax.vmap(lambda _: elbo(target, guide))(jnp.arange(particles)))
 
     return objective
 
