@@ -39,7 +39,10 @@ def each(*, choices: int = 1) -> Any:
     names = list(HOWS)
     if choices == 1:
         return pytest.mark.parametrize("hows", [(name,) for name in names], ids="-".join)
-    shifts = [tuple(names[(i + k * j) % 4] for j in range(choices)) for k in range(4) for i in range(4)]
+    shifts = [
+        tuple(names[(i + k * j) % 4] for j in range(choices))
+        for k, i in [(0, 0), (0, 2), *((1, i) for i in range(4))]
+    ]
     return pytest.mark.parametrize("hows", list(dict.fromkeys(shifts)), ids="-".join)
 
 
@@ -65,7 +68,7 @@ def test_terms_that_are_downstream_of_some(hows: tuple[str, ...]) -> None:
         return result(x, y, z, t)
 
     def truth(t: Any) -> Any:
-        p = lambda i, path: [sigmoid(t[0]), sigmoid(t[1] - t[0]), sigmoid(t[1] + 1.5 * path[0] if i == 2 else t[0])][i]
+        p = lambda i, path: sigmoid([t[0], t[1] - t[0], t[1] + 1.5 * path[0] if i else 0.0][i])
         return coins(p, lambda path: result(path[0], path[2], path[1], t), 3)
 
     check_exactly(program, truth)
@@ -142,9 +145,13 @@ def test_branches_with_choices_of_different_kinds_at_one_address() -> None:
         three = ppl.flip(jnp.stack([sigmoid(t[1]), 0.3, 0.6])).using(MeasureValued())
         first = lambda: jnp.sum(three.propose().retval * jnp.array([1.0, 2.0, -1.5]))
         second = lambda: coin(sigmoid(t[0] * t[1]), Reinforce(baseline=0.4), None)
-        third = lambda: ppl.categorical(jax.nn.softmax(jnp.stack([t[0], t[1], 0.0]))).using(Enumerate())
+        index = lambda logits, how: 1.0 * (ppl.categorical(logits=jnp.stack(logits)).using(how) @ "k")
         c = jax.lax.cond(b > 0.5, first, second)
-        k = jax.lax.cond(b > 0.5, lambda: coin(sigmoid(t[1]), Enumerate(), "k"), lambda: 1.0 * (third() @ "k"))
+        k = jax.lax.cond(
+            b > 0.5,
+            lambda: index([0.0, t[1]], Enumerate()),
+            lambda: index([t[0], t[1], 0.0], MeasureValued()),
+        )
         return (1 + c) ** 2 * (1 + k)
 
     def truth(t: Any) -> Any:
@@ -160,14 +167,14 @@ def test_branches_with_choices_of_different_kinds_at_one_address() -> None:
 
 # --- lanes ----------------------------------------------------------------------------------------
 
-WEIGHTS = jnp.array([1.0, -0.6, 0.35])
+WEIGHTS = np.array([1.0, -0.6, 0.35])
 
 
 def _lane_probability(t: Any, i: int) -> Any:
     return sigmoid(t[0] + [0.5, -0.8, 1.1][i] * t[1])
 
 
-SHIFTS = jnp.array([0.5, -0.8, 1.1])
+SHIFTS = np.array([0.5, -0.8, 1.1])
 
 
 @each()
@@ -261,9 +268,9 @@ def test_lanes_that_meet_in_one_term(hows: tuple[str, ...]) -> None:
     one, two = chosen(hows)
 
     def program(t: Any) -> Any:
-        a, b = jax.vmap(
-            lambda s: (coin(sigmoid(t[0] + s), one, "a"), coin(sigmoid(t[1] * s), two, "b"))
-        )(SHIFTS[:2])
+        a, b = jax.vmap(lambda s: (coin(sigmoid(t[0] + s), one, "a"), coin(sigmoid(t[1] * s), two, "b")))(
+            SHIFTS[:2]
+        )
         return jnp.sum(a * WEIGHTS[:2]) + jnp.sum(jnp.exp(b * t[0])) + jnp.sum(a) ** 2 * b[1] * t[1]
 
     def truth(t: Any) -> Any:
@@ -339,9 +346,11 @@ def test_sums_over_single_choices_and_over_lanes_with_the_rest(hows: tuple[str, 
 
     def truth(t: Any) -> Any:
         def p(i: int, x: Any) -> Any:
-            if i in (1, 2):
+            if i == 0:
+                return sigmoid(t[0])
+            if i < 3:
                 return sigmoid(t[1] + SHIFTS[i - 1] * x[0])
-            return [sigmoid(t[0]), None, None, sigmoid(t[0] - (x[0] if i else 0)), sigmoid(t[1] + x[-1] if i else 0)][i]
+            return sigmoid(t[0] - x[0] if i == 3 else t[1] + x[3])
 
         total = lambda x: sum(result(x[0], x[3], x[4], x[1 + i], WEIGHTS[i], t) for i in range(2))
         return coins(p, total, 5)
@@ -373,7 +382,7 @@ def test_inner_expectations_in_lanes(hows: tuple[str, ...]) -> None:
 
 # --- neighbors ------------------------------------------------------------------------------------
 
-PLACES = jnp.array([0.3, -0.5, 0.8, 0.1])
+PLACES = np.array([0.3, -0.5, 0.8, 0.1])
 
 
 @each()
@@ -436,7 +445,9 @@ def test_a_chain_with_rewards(hows: tuple[str, ...], reverse: bool) -> None:
             x = coin(sigmoid(t[0] + 1.2 * z * s), how)
             return (x, 0.9 * total + reward(x, s, t)), x * s * t[1]
 
-        (_, total), more = jax.lax.scan(step, (jnp.asarray(0.3), jnp.asarray(0.0)), PLACES[:3], reverse=reverse)
+        (_, total), more = jax.lax.scan(
+            step, (jnp.asarray(0.3), jnp.asarray(0.0)), PLACES[:3], reverse=reverse
+        )
         return total + jnp.sum(more)
 
     def truth(t: Any) -> Any:
@@ -561,7 +572,9 @@ def test_choices_outside_a_loop_of_unknown_length(how: str) -> None:
 
         def p(i: int, x: Any) -> Any:
             totals = [x[0], x[0] + f(x[1])] if i > 1 else [x[0]] if i else []
-            return sigmoid([t[0], t[1] + 0.3 * totals[-1] if i in (1, 2) else 0.0, 0.0, t[0] * t[1]][i if i != 2 else 1])
+            return sigmoid(
+                [t[0], t[1] + 0.3 * totals[-1] if i in (1, 2) else 0.0, 0.0, t[0] * t[1]][i if i != 2 else 1]
+            )
 
         return coins(p, lambda x: (x[0] + f(x[1]) + f(x[2])) * t[1] + x[3] * t[0] + x[0], 4)
 
@@ -600,7 +613,9 @@ def check_samples(program: Program, truth: Program, samples: int = 2) -> None:
     with jax.enable_x64(True):
         found = integrate(one, jax.random.key(KEY), jnp.asarray(THETA))
     for name, mean in found.mean.items():
-        np.testing.assert_allclose(mean, getattr(right, name.split()[-1], right.value), rtol=1e-8, err_msg=name)
+        np.testing.assert_allclose(
+            mean, getattr(right, name.split()[-1], right.value), rtol=1e-8, err_msg=name
+        )
 
 
 LOO = Reinforce(baseline="loo")
@@ -671,7 +686,7 @@ def test_half_precision(hows: tuple[str, ...], dtype: Any) -> None:
                 x = coin(sigmoid(t[0] + z.astype(t.dtype) * s), how).astype(dtype)
                 return x, jnp.sin(x + s.astype(dtype)) * t[1].astype(dtype)
 
-            _, terms = jax.lax.scan(step, jnp.asarray(0.5, dtype), PLACES)
+            _, terms = jax.lax.scan(step, jnp.asarray(0.5, dtype), jnp.asarray(PLACES[:2]))
             x = coin(sigmoid(t[0] * jnp.ones(3)), how, "y").astype(dtype)
             return jnp.sum(terms) + jnp.mean(jnp.exp(x))
 
@@ -679,6 +694,8 @@ def test_half_precision(hows: tuple[str, ...], dtype: Any) -> None:
 
     theta, key = jnp.asarray(THETA, jnp.float32), jax.random.key(KEY)
     found = objective(dtype).grad(key, theta, num_samples=8)
-    np.testing.assert_allclose(found, objective(jnp.float32).grad(key, theta, num_samples=8), rtol=0.05, atol=0.02)
+    np.testing.assert_allclose(
+        found, objective(jnp.float32).grad(key, theta, num_samples=8), rtol=0.05, atol=0.02
+    )
     second = lambda t: objective(dtype).surrogate(key, t, num_samples=8)
     assert np.isfinite(jax.jvp(jax.grad(second), (theta,), (jnp.asarray(DIRECTION, jnp.float32),))[1]).all()

@@ -82,7 +82,14 @@ def test_a_learned_baseline_approaches_the_return(maximize: bool) -> None:
     objective = learned if maximize else ppl.expectation(lambda params: -learned.function(params))
     params = {"loc": jnp.zeros(()), "baseline": jnp.zeros(())}
     result = ppl.fit(
-        objective, params, optax.adam(0.2), key=KEY, steps=600, maximize=maximize, num_samples=4, progress=False
+        objective,
+        params,
+        optax.adam(0.2),
+        key=KEY,
+        steps=600,
+        maximize=maximize,
+        num_samples=4,
+        progress=False,
     )
     np.testing.assert_allclose(result.params["loc"], 1.0, atol=0.4)
     np.testing.assert_allclose(result.params["baseline"], 29.0 if maximize else -29.0, atol=1.5)
@@ -119,21 +126,20 @@ def test_a_program_without_such_estimators_is_trained_as_before() -> None:
         y = ppl.flip(jax.nn.sigmoid(params["logit"])).using(Reinforce(baseline=0.5)) @ "y"
         return -((x - 1.0) ** 2) + y * x
 
+    class Plain:
+        """What trained before there was `learn`."""
+
+        value_and_grad = objective.value_and_grad
+
     params = {"loc": jnp.zeros(()), "logit": jnp.zeros(())}
     assert objective.initial_state(params) == {}
     result = fit(objective, params, 20)
     assert result.estimator_state == {}
-
-    @jax.jit
-    def step(number: Any, params: Any, state: Any) -> Any:
-        _, grads = objective.value_and_grad(jax.random.fold_in(KEY, number), params)
-        updates, state = OPTIMIZER.update(jax.tree.map(jnp.negative, grads), state, params)
-        return optax.apply_updates(params, updates), state
-
-    state = OPTIMIZER.init(params)
-    for number in range(20):
-        params, state = step(jnp.uint32(number), params, state)
-    same(result.params, params)
+    before = fit(Plain(), params, 20)
+    same(
+        (result.params, result.values, result.optimizer_state),
+        (before.params, before.values, before.optimizer_state),
+    )
     found = objective.learn(KEY, {}, params)
     same((found.value, found.grad), objective.value_and_grad(KEY, params))
     assert found.state == {}
