@@ -248,11 +248,14 @@ def _parameter(site: Site, number: int, equation: Any, dependence: Dependence) -
         return NONE
     carried = site.mapped[number] if site.mapped else ()
     lanes = [lane for lane, here in enumerate(carried) if here]
+    entries = {} if mask else _entries(site, equation)
+    if number not in entries and any(equation.invars[n] is equation.invars[number] for n in entries):
+        return NONE  # One array in two places, of which the density uses the other.
 
     def axis(a: int) -> tuple[int, float, float] | None:
         if a < len(lanes):
             return lanes[a], 0, 0
-        entry = None if mask else _entries(site, equation).get((number, a - len(lanes)))
+        entry = entries[number][a - len(lanes)] if number in entries else None
         return None if entry is None else (len(site.lanes) + entry, 0, 0)
 
     return moved(dependence, axis)
@@ -263,11 +266,11 @@ def equation_shapes(equation: Any) -> list[Any]:
     return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars]
 
 
-_ENTRIES: dict[Any, dict[tuple[int, int], int]] = {}
+_ENTRIES: dict[Any, dict[int, list[int | None]]] = {}
 
 
-def _entries(site: Site, equation: Any) -> dict[tuple[int, int], int]:
-    """Which axis of a parameter, beside its lanes, runs along which batch axis of the choice.
+def _entries(site: Site, equation: Any) -> dict[int, list[int | None]]:
+    """For each parameter, along which batch axis of the choice its axes run, beside its lanes.
 
     Read off the log density, whose entries belong to one instance each.
     """
@@ -286,10 +289,8 @@ def _entries(site: Site, equation: Any) -> dict[tuple[int, int], int]:
         ]
         (found,) = _scope(closed, [*inputs, NONE], _Walk(lambda name: False, {})).outputs
         _ENTRIES[key] = {
-            (leaf, axis): relation[0]
+            leaf: [None if r is None or r[1:] != (0, 0) else r[0] for r in relations]
             for leaf, relations in found.items()
-            for axis, relation in enumerate(relations)
-            if relation is not None and relation[1:] == (0, 0)
         }
     return _ENTRIES[key]
 

@@ -52,6 +52,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
 
+from ppl.errors import UnsupportedProgram
 from ppl.estimators.baselines import Baseline
 from ppl.estimators.protocol import magic_box, moved
 from ppl.noise import Token
@@ -307,7 +308,9 @@ def _probability(planned: Plan, number: int, records: dict[Any, Any]) -> Any:
 
 def _path(context: Context, arguments: Sequence[Any], order: int, fixed: dict[Name, Any]) -> Derived:
     """The surrogate, weighted by the probability of the values that are summed over."""
-    planned, made = context.plan, _make(context, arguments, order, fixed, None)
+    planned = context.plan
+    _check_loose(planned)
+    made = _make(context, arguments, order, fixed, None)
     zero = jnp.zeros((), total_dtype())
     if order == 0:
         return Derived(made.result, {}, zero)
@@ -317,8 +320,18 @@ def _path(context: Context, arguments: Sequence[Any], order: int, fixed: dict[Na
     if planned.replaced and order == 1:
         value = value + _replacements(context, arguments, fixed, made, returns)
     elif planned.replaced:
-        value = value + _telescope(context, arguments, fixed, made, value)
+        value = value + _telescope(context, arguments, fixed, made, returns, value)
     return scored._replace(value=value)
+
+
+def _check_loose(planned: Plan) -> None:
+    for item in planned.loose.values():
+        if isinstance(getattr(static(item.site)[1], "baseline", None), Baseline):
+            raise UnsupportedProgram(
+                f"the baseline of the choice {item.site.where} is made of the returns of its steps, which lie "
+                "in a while loop whose number of steps is not known. Use a number as its baseline, or lax.scan, "
+                "or a lax.fori_loop with static bounds."
+            )
 
 
 def _returns(context: Context, made: Made) -> dict[Name, Any]:
@@ -331,7 +344,7 @@ def _returns(context: Context, made: Made) -> dict[Name, Any]:
 
 
 def _scored(context: Context, made: Made, returns: Mapping[Name, Any], order: int) -> Derived:
-    """The result with its scores."""
+    """The result with its scores; from the second order on, `returns` are used for baselines alone."""
     planned, records = context.plan, made.records
     value, scale = made.result, stop_gradient(made.scale)
     averages, regression = {}, jnp.zeros((), total_dtype())
@@ -410,7 +423,14 @@ def _replacements(
     return total.astype(base.result.dtype)
 
 
-def _telescope(context: Context, arguments: Sequence[Any], fixed: Any, base: Made, result: Any) -> Any:
+def _telescope(
+    context: Context,
+    arguments: Sequence[Any],
+    fixed: Any,
+    base: Made,
+    returns: Mapping[Name, Any],
+    result: Any,
+) -> Any:
     """For every order: the sum of weight times (replaced run - base run), with the boxes of those before."""
     planned, records = context.plan, base.records
     names, targets = list(planned.replaced), _targets(planned)
@@ -419,7 +439,9 @@ def _telescope(context: Context, arguments: Sequence[Any], fixed: Any, base: Mad
 
     def replaced(target: Target) -> Any:
         made = _make(context, arguments, 2, fixed, target)
-        value = _scored(context, made, _returns(context, made), 2).value
+        # The weight of a run may depend on a choice that is scored, whose baseline may then not depend on the
+        # run: it is made of the returns of the base run.
+        value = _scored(context, made, returns, 2).value
         before = _before(planned, made.records)
         return value * magic_box(before[jnp.asarray(offsets)[target.site] + target.instance]).astype(
             value.dtype
