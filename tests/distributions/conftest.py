@@ -72,6 +72,22 @@ CONTINUOUS: dict[str, Example] = {
     "folded_normal": Example(
         lambda: npd.FoldedDistribution(npd.Normal(0.7, 1.3)), st.foldnorm(0.7 / 1.3, scale=1.3), (-1.0,)
     ),
+    "dagum": Example(lambda: npd.Dagum(1.3, 2.5, 1.2), st.burr(2.5, 1.3, scale=1.2), (-1.0,)),
+    "asymmetric_laplace_quantile": Example(lambda: npd.AsymmetricLaplaceQuantile(0.1, 0.9, 0.3)),
+    "lower_truncated_power_law": Example(
+        lambda: npd.LowerTruncatedPowerLaw(-2.5, 0.7), st.pareto(1.5, scale=0.7), (0.6, -1.0)
+    ),
+    "doubly_truncated_power_law": Example(
+        lambda: npd.DoublyTruncatedPowerLaw(-1.7, 0.7, 3.0),
+        st.truncpareto(0.7, 3 / 0.7, scale=0.7),
+        (0.6, 3.1),
+    ),
+    "left_truncated_gamma": Example(
+        lambda: npd.LeftTruncatedGamma(npd.Gamma(2.3, 1.7), 0.5), None, (0.4, -1.0)
+    ),
+    "two_sided_truncated_gamma": Example(
+        lambda: npd.TwoSidedTruncatedGamma(npd.Gamma(2.3, 1.7), 0.5, 2.0), None, (0.4, 2.1)
+    ),
     "shifted_exponential": Example(
         lambda: npd.TransformedDistribution(npd.Exponential(1.7), npd.transforms.AffineTransform(3.0, 2.0)),
         st.expon(3.0, 2.0 / 1.7),
@@ -136,6 +152,28 @@ VECTOR: dict[str, Example] = {
         lambda: npd.Dirichlet(jnp.array([1.5, 0.7, 2.8])),
         None,
         (np.array([0.5, 0.6, -0.1]), np.array([0.2, 0.2, 0.2])),
+    ),
+    "conditional_autoregression": Example(
+        lambda: npd.CAR(_LOC, 0.4, 1.2, np.array([[0.0, 1, 1], [1, 0, 0], [1, 0, 0]]))
+    ),
+    "wishart": Example(lambda: npd.Wishart(4.5, scale_tril=_TRIL)),
+    "inverse_wishart_cholesky": Example(lambda: npd.InverseWishartCholesky(4.5, scale_tril=_TRIL)),
+    "lkj_cholesky": Example(lambda: npd.LKJCholesky(3, 1.7)),
+    "lkj_by_vines": Example(lambda: npd.LKJ(3, 1.7, "cvine")),
+    "gaussian_copula": Example(
+        lambda: npd.GaussianCopula(npd.Gumbel(0.3, 1.2), jnp.array([[1.0, 0.4], [0.4, 1.0]]))
+    ),
+    "mixture_of_vectors": Example(
+        lambda: npd.MixtureSameFamily(
+            npd.CategoricalProbs(jnp.array([0.3, 0.7])),
+            npd.Gamma(jnp.array([[1.5, 2.5], [0.6, 3.0]]), 1.3).to_event(1),
+        )
+    ),
+    "general_mixture": Example(
+        lambda: npd.MixtureGeneral(
+            npd.CategoricalProbs(jnp.array([0.3, 0.7])),
+            [npd.Gamma(1.5, 1.0), npd.LogNormal(0.0, 0.5)],
+        )
     ),
     "projected_normal": Example(
         lambda: npd.ProjectedNormal(jnp.array([0.5, 1.0, -0.3])), None, (np.array([2.0, 0.0, 0.0]),)

@@ -1,8 +1,8 @@
 """Mixtures: the law of their draws, and how these move, against Rosenblatt's transform written in SciPy.
 
 A draw moves so that its distribution function, given the entries before it, stays. So
-dx = -(du/dx)^-1 (du/dtheta), with u differentiated by central differences. No randomness decides, so there are no
-false alarms.
+dx = -(du/dx)^-1 (du/dtheta), with u differentiated by central differences. No randomness decides, so
+there are no false alarms.
 """
 
 import jax

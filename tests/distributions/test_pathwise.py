@@ -81,6 +81,50 @@ CASES = {
     "folded_normal": (
         lambda loc, scale: npd.FoldedDistribution(npd.Normal(loc, scale)), (0.7, 1.3), always(POSITIVE)
     ),
+    "dagum": (npd.Dagum, (1.3, 2.5, 1.2), always(POSITIVE)),
+    "asymmetric_laplace_quantile": (npd.AsymmetricLaplaceQuantile, (0.1, 0.9, 0.3), always(REAL)),
+    "lower_truncated_power_law": (
+        npd.LowerTruncatedPowerLaw, (-2.5, 0.7), lambda alpha, low: (low, INFINITY)
+    ),
+    "doubly_truncated_power_law": (
+        npd.DoublyTruncatedPowerLaw, (-1.7, 0.7, 3.0), lambda alpha, low, high: (low, high)
+    ),
+    "left_truncated_gamma": (
+        lambda a, b, low: npd.LeftTruncatedGamma(npd.Gamma(a, b), low),
+        (2.3, 1.7, 0.5), lambda a, b, low: (low, INFINITY),
+    ),
+    "right_truncated_gamma": (
+        lambda a, b, high: npd.RightTruncatedGamma(npd.Gamma(a, b), high),
+        (2.3, 1.7, 1.5), lambda a, b, high: (0.0, high),
+    ),
+    "two_sided_truncated_gamma": (
+        lambda a, b, low, high: npd.TwoSidedTruncatedGamma(npd.Gamma(a, b), low, high),
+        (2.3, 1.7, 0.5, 2.0), lambda a, b, low, high: (low, high),
+    ),
+    "beta_proportion": (npd.BetaProportion, (0.4, 5.0), always(UNIT)),
+    "relaxed_bernoulli": (
+        lambda logits, t: npd.RelaxedBernoulliLogits(t, logits), (0.4, 0.7), always(UNIT)
+    ),
+    "mixture_of_betas": (
+        lambda p, a, b: npd.MixtureSameFamily(
+            npd.CategoricalProbs(jnp.stack([p, 1 - p])), npd.Beta(jnp.stack([a, 4.0]), jnp.stack([b, 1.5]))
+        ),
+        (0.4, 0.6, 1.2), always(UNIT),
+    ),
+    "mixture_of_students": (
+        lambda t, df, loc: npd.MixtureSameFamily(
+            npd.CategoricalLogits(jnp.stack([t, 0.0])),
+            npd.StudentT(jnp.stack([df, 9.0]), jnp.stack([loc, 3.0])),
+        ),
+        (0.4, 2.6, -0.3), always(REAL),
+    ),
+    "mixture_of_von_mises": (
+        lambda t, loc, k: npd.MixtureSameFamily(
+            npd.CategoricalLogits(jnp.stack([t, 0.0])),
+            npd.VonMises(jnp.stack([loc, 2.4]), jnp.stack([k, 0.8])),
+        ),
+        (0.4, -0.5, 2.3), always(CIRCLE),
+    ),
     "affine_gamma": (
         lambda a, shift, scale: npd.TransformedDistribution(
             npd.Gamma(a, 1.0), npd.transforms.AffineTransform(shift, scale)
@@ -249,6 +293,8 @@ IMPLICIT = {
     "student_t": lambda t: npd.StudentT(t, 0.0, 1.0),
     "multivariate_student_t": lambda t: npd.MultivariateStudentT(t, jnp.zeros(2), jnp.eye(2)),
     "von_mises": lambda t: npd.VonMises(0.0, t),
+    "wishart": lambda t: npd.Wishart(t + 2.0, scale_tril=jnp.eye(2)),
+    "lkj": lambda t: npd.LKJCholesky(3, t),
 }
 
 
@@ -272,17 +318,93 @@ def test_discrete_draws_carry_no_derivative(discrete):
     assert not is_reparameterized(discrete.make())
 
 
-def test_student_truncation_and_mixtures_are_not_called_reparameterized():
-    assert not is_reparameterized(npd.LeftTruncatedDistribution(npd.StudentT(3.0), 0.0))
-    mixture = npd.MixtureSameFamily(npd.CategoricalProbs(jnp.ones(2) / 2), npd.Normal(jnp.zeros(2), 1.0))
-    assert not is_reparameterized(mixture)
-    gradient = jax.grad(
-        lambda loc: draw(
-            npd.MixtureSameFamily(npd.CategoricalProbs(jnp.ones(2) / 2), npd.Normal(loc * jnp.ones(2), 1.0)),
-            Noise(jax.random.key(0)),
+def test_a_mixture_that_is_not_reparameterized_carries_no_derivative():
+    mixture = lambda rate: npd.MixtureSameFamily(
+        npd.CategoricalProbs(jnp.ones(2) / 2), npd.FoldedDistribution(npd.Normal(rate * jnp.ones(2), 1.0))
+    )
+    assert not is_reparameterized(mixture(0.3))
+    assert jax.grad(lambda rate: draw(mixture(rate), Noise(jax.random.key(0))))(0.3) == 0.0
+
+
+@pytest.mark.filterwarnings("ignore:jax.core.pytype:DeprecationWarning")  # inside NumPyro's quantile
+def test_a_truncated_student_moves_as_its_distribution_function_says(x64):
+    """dx/dtheta against SciPy's quantiles, by central differences."""
+    make = lambda df, loc, low: npd.LeftTruncatedDistribution(npd.StudentT(df, loc, 1.2), low)
+    parameters, key = (3.5, 0.3, -0.2), jax.random.key(0)
+    assert is_reparameterized(make(*parameters))
+    x, slopes = jax.vmap(jax.value_and_grad(lambda p, key: draw(make(*p), Noise(key))), (None, 0))(
+        parameters, jax.random.split(key, 5)
+    )
+
+    def moved(i, h):
+        law, low = st.t(3.5, 0.3, 1.2), -0.2
+        u = (law.cdf(x) - law.cdf(low)) / law.sf(low)
+        df, loc, low = (p + h * (i == j) for j, p in enumerate(parameters))
+        law = st.t(df, loc, 1.2)
+        return law.isf((1 - u) * law.sf(low))
+
+    for i, slope in enumerate(slopes):
+        np.testing.assert_allclose(slope, (moved(i, 1e-3) - moved(i, -1e-3)) / 2e-3, rtol=1e-4)
+
+
+def test_gradients_of_matrix_families_against_moments():
+    count, key = 100_000, jax.random.key(9)
+    tril = jnp.array([[1.2, 0.0], [0.3, 0.9]])
+    step = jnp.array([[0.4, 0.0], [-0.2, 0.3]])
+
+    def wishart(cls, sign):
+        def log_determinant(df, tril):
+            x = draw(cls(df, scale_tril=tril), Noise(key), (count,))
+            return jnp.linalg.slogdet(x)[1] + x[:, 0, 1] * (sign > 0)
+
+        def mean(df, tril):  # of the log determinant of a Wishart matrix, and of an entry
+            entropy = sum(jax.scipy.special.digamma((df - i) / 2) + jnp.log(2.0) for i in range(2))
+            scale = tril @ tril.T
+            return sign * entropy + jnp.linalg.slogdet(scale)[1] + df * scale[0, 1] * (sign > 0)
+
+        got = jax.jvp(log_determinant, (4.5, tril), (1.0, step))[1]
+        check(got, jax.jvp(mean, (4.5, tril), (1.0, step))[1])
+
+    wishart(npd.Wishart, 1)
+    wishart(npd.InverseWishart, -1)
+    for method in ("onion", "cvine"):  # twice an entry's beta draw, less one: concentration a + (d - 2) / 2
+        square = lambda a, method=method: draw(npd.LKJ(3, a, method), Noise(key), (count,))[:, 2, 0] ** 2
+        check(jax.jvp(square, (1.7,), (1.0,))[1], jax.grad(lambda a: 1 / (2 * a + 2))(1.7))
+
+    adjacency = np.array([[0.0, 1, 1], [1, 0, 0], [1, 0, 0]])
+
+    def second(rho, precision):
+        x = draw(npd.CAR(jnp.zeros(3), rho, precision, adjacency), Noise(key), (count,))
+        return x[:, 0] * x[:, 1]
+
+    covariance = lambda rho, precision: jnp.linalg.inv(
+        precision * (jnp.diag(adjacency.sum(0)) - rho * adjacency)
+    )[0, 1]
+    got = jax.jvp(second, (0.4, 1.2), (1.0, -0.7))[1]
+    check(got, jax.jvp(covariance, (0.4, 1.2), (1.0, -0.7))[1])
+
+
+def test_gradients_of_a_copula_against_its_margins():
+    """The margins' own derivatives, and E[n n'] of the normal numbers below."""
+    count, key = 100_000, jax.random.key(10)
+
+    def law(loc, scale, rho):
+        return npd.GaussianCopula(npd.Gumbel(loc, scale), jnp.eye(2) + rho * jnp.array([[0.0, 1], [1, 0]]))
+
+    f = lambda loc, scale: jnp.tanh(draw(law(loc, scale, 0.4), Noise(key), (count,))[:, 1])
+    with jax.enable_x64(True):
+        mean = lambda loc: float(
+            integral(lambda x: jnp.tanh(x) * jnp.exp(log_density(npd.Gumbel(loc, 1.2), x)), *REAL)
         )
-    )(0.3)
-    assert gradient == 0.0
+        truth = (mean(0.301) - mean(0.299)) / 0.002
+    check(jax.jvp(f, (0.3, 1.2), (1.0, 0.0))[1], truth)
+
+    def product(rho):
+        x = draw(law(0.3, 1.2, rho), Noise(key), (count,))
+        normal = jax.scipy.special.ndtri(jnp.exp(-jnp.exp(-(x - 0.3) / 1.2)))
+        return normal[:, 0] * normal[:, 1]
+
+    check(jax.jvp(product, (0.4,), (1.0,))[1], 1.0)
 
 
 def test_scipy_agrees_that_the_quadrature_is_right():

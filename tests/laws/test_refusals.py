@@ -29,7 +29,7 @@ PAIRS = {
     "poisson-enumerate": (lambda t: ppl.poisson(t), Enumerate()),
     "cauchy-measure_valued": (lambda t: ppl.families.cauchy(t, 1.0), MeasureValued()),
     "uniform-measure_valued": (lambda t: ppl.uniform(0.0, t), MeasureValued()),
-    "beta-measure_valued": (lambda t: ppl.beta(t, 1.0), MeasureValued()),
+    "laplace-measure_valued": (lambda t: ppl.families.laplace(t, 1.0), MeasureValued()),
 }
 
 
