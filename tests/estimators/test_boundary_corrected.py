@@ -24,6 +24,7 @@ from ppl.errors import (
     UnsupportedProgram,
 )
 from ppl.estimators import BoundaryCorrected, Reinforce, Reparam
+from ppl.noise import Noise
 
 from ..laws import oracles
 from ..laws.cases import FAMILIES, THETA, drawer, integrand
@@ -208,7 +209,7 @@ def test_several_constants_and_arrangements() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("at", [0.0, 0.3, -2.0, 1e-39])
 def test_the_phantoms_lie_on_both_sides_in_compiled_code(at: float, dtype: str) -> None:
-    """One draw gives the density at the constant; zero has no neighbors that compiled code tells from it."""
+    """One draw gives the density at the constant."""
 
     @ppl.expectation
     def program(mean: Any) -> Any:
@@ -219,6 +220,15 @@ def test_the_phantoms_lie_on_both_sides_in_compiled_code(at: float, dtype: str) 
     slope = program.grad(KEY, mean)
     density = 2 * scipy.stats.norm.pdf(float(jnp.asarray(at, dtype)), 0.25)
     np.testing.assert_allclose(slope, density, rtol=1e-5 if dtype == "float32" else 1e-2)
+
+
+def test_the_phantoms_of_zero_are_normal_floats() -> None:
+    """Some devices take subnormal numbers for zero, and would find both on one side of it."""
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
+        law = npd.Normal(jnp.zeros((), dtype), jnp.ones((), dtype))
+        made = BoundaryCorrected(at=(0.0,)).contribute(law, Noise(KEY), 1)
+        assert made.phantoms.dtype == dtype and jnp.all(jnp.abs(made.phantoms) >= jnp.finfo(dtype).tiny)
+        assert made.phantoms[0] > 0 > made.phantoms[1]
 
 
 def test_a_constant_outside_the_support_does_no_harm() -> None:

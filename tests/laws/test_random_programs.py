@@ -39,7 +39,9 @@ class Assigned(Rule):
     @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
         value = here.feed[name]
-        scores = site.per_lane(lambda distribution, _, value: log_density(distribution, value), operands, value)
+        scores = site.per_lane(
+            lambda distribution, _, value: log_density(distribution, value), operands, value
+        )
         mask = site.mask_over(operands, site.batch_shape)
         # A coin that is not tossed is as likely heads as tails, so that the two paths add up to one.
         scores = scores if mask is None else jnp.where(mask, scores, -math.log(2))
@@ -133,7 +135,12 @@ class Maker:
     def chain(self) -> None:
         """A coin a step; the next depends on it, or on its sum so far, or not."""
         xs, first, reverse = self.array(), self.scalar(), bool(self.rng.integers(2))
-        how, a, b, kind = HOWS[self.rng.integers(len(HOWS))], self.number(), self.number(), self.rng.integers(3)
+        how, a, b, kind = (
+            HOWS[self.rng.integers(len(HOWS))],
+            self.number(),
+            self.number(),
+            self.rng.integers(3),
+        )
         t, address = self.t[self.rng.integers(2)], f"s{self.coins}"
         self.coins += LANES
 
@@ -150,11 +157,20 @@ class Maker:
     def result(self) -> Any:
         total = self.t[0] * self.t[1]
         for x in self.scalars[2:]:
-            total = total + self.number() * [x, jnp.exp(0.5 * x * self.t[0]), x * self.scalar()][self.rng.integers(3)]
+            total = (
+                total
+                + self.number() * [x, jnp.exp(0.5 * x * self.t[0]), x * self.scalar()][self.rng.integers(3)]
+            )
         for x in self.arrays[1:]:
             kind = self.rng.integers(5)
             weights = jnp.array([self.number(), self.number()])
-            parts = [x * weights, jnp.exp(0.3 * x * self.t[1]), jnp.cumsum(x), x[1:] * x[:-1], jnp.sum(x) ** 2]
+            parts = [
+                x * weights,
+                jnp.exp(0.3 * x * self.t[1]),
+                jnp.cumsum(x),
+                x[1:] * x[:-1],
+                jnp.sum(x) ** 2,
+            ]
             total = total + jnp.sum(parts[kind])
         return total
 

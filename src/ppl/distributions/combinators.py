@@ -49,6 +49,9 @@ def _numpyro(name: str, measure: Any) -> npd.Distribution:
 def mixture(components: Any, *, probs: Any = None, logits: Any = None) -> Measure:
     """One of several components, picked by `probs` or `logits`.
 
+    It is reparameterized, and by default, if the components are scalars or vectors of independent entries
+    whose distribution function is known, or normal vectors.
+
     Args:
         components: a measure of one family whose last batch axis runs over the components.
         probs: weights along the last axis, of the same length.
