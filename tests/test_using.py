@@ -170,7 +170,7 @@ def test_a_continuous_function_with_choices_stays_vouched_for():
         ({lambda address, family: family == "gamma": Reinforce()}, UnknownAddress,
          r"names the choices of .*<lambda>.*it has 'z'"),
         ({"b": Reparam()}, EstimatorNotAdmitted,
-         r"Reparam does not exist for 'b' \(flip, .*\)\. This family admits Enumerate\(\), MeasureValued\(\)"),
+         r"Reparam does not exist for 'b' \(flip, .*\)\. .*This family admits .*MeasureValued\(\)"),
         ({"in": Reparam()}, EstimatorNotAdmitted, r"Reparam does not exist for 'in' \(flip"),
         ({"b": 3}, EstimatorNotAdmitted, r"3, chosen for 'b' \(flip, .*\), is not a gradient estimator"),
         (lambda address, family: "scored", EstimatorNotAdmitted, "'scored', chosen for 'z'"),
@@ -214,7 +214,8 @@ def test_what_a_policy_is_told():
 
     ppl.expectation(program(DEFAULT)).using(Listening()).stage(0.3)
     assert told["in"][0] == "flip"
-    assert told["z"][1] == [Reparam, MeasureValued, Reinforce]
+    assert {Reparam, MeasureValued, Reinforce} <= set(told["z"][1])
+    assert Enumerate not in told["z"][1]
     assert list(told) == ["z", "b", "x", "<draw>", "in"]
 
 

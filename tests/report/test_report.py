@@ -1,4 +1,4 @@
-"""Variances against closed forms, within 5 of the report's own standard errors: false-alarm rate 6e-7 each."""
+"""Variances against closed forms, within 5 of the report's standard errors: false-alarm rate 6e-7 each."""
 
 import math
 

@@ -17,7 +17,7 @@ KEY = jax.random.key(17)
 
 
 def toy(params):
-    """A jump in `y`, and a coin that is best summed over: each hides what a change of the other would gain."""
+    """A jump in `y`, and a coin that is best summed over: each hides what the other would gain."""
     y = ppl.normal(params["y"], 1.0).using(Reinforce()) @ "y"
     k = ppl.flip(params["k"]).using(Reinforce()) @ "k"
     return jnp.where(y > 0, 60.0, 50.0) + jnp.where(k, 30.0 * params["k"], 40.0)
