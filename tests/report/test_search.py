@@ -17,10 +17,10 @@ KEY = jax.random.key(17)
 
 
 def toy(params):
-    """A jump in `y`, and a coin that is best summed over: each hides what the other would gain."""
+    """A jump in `y`, and a coin that is best summed over."""
     y = ppl.normal(params["y"], 1.0).using(Reinforce()) @ "y"
     k = ppl.flip(params["k"]).using(Reinforce()) @ "k"
-    return jnp.where(y > 0, 60.0, 50.0) + jnp.where(k, 30.0 * params["k"], 40.0)
+    return jnp.where(y > 0, 6.0, 5.0) * jnp.where(k, 3.0 + params["k"], 4.0)
 
 
 PARAMS = {"y": 0.2, "k": 0.3}
@@ -43,6 +43,17 @@ def test_the_best_is_found_and_can_be_used():
         return sum(float(jnp.var(slope)) for slope in slopes.values())
 
     assert spread(objective.using(found)) < 0.1 * spread(objective)
+
+
+def test_two_that_hide_what_either_would_gain_are_changed_at_once():
+    """Four evaluations for half the variance are no gain, but seven for all of it."""
+
+    def twins(mean):
+        x, y = (ppl.normal(mean, 1.0).using(Reinforce()) @ name for name in "xy")
+        return jnp.where(x > 0, 60.0, 50.0) + jnp.where(y > 0, 60.0, 50.0)
+
+    found = search(ppl.expectation(twins), 0.2, candidates=[MeasureValued()])
+    assert found == {"x": MeasureValued(), "y": MeasureValued()}
 
 
 def test_the_same_key_gives_the_same_answer_and_a_good_program_stays():
