@@ -1,6 +1,7 @@
 """Variances against closed forms, within 5 of the report's standard errors: false-alarm rate 6e-7 each."""
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -209,6 +210,12 @@ def test_the_report_as_text():
         "k: 0 % of the variance; keep Enumerate(), there is nothing else to try.",
     ]
     assert str(by_hand()).splitlines() == lines
+
+
+def test_a_direct_part_that_is_most_of_the_variance_is_pointed_out():
+    report = replace(by_hand(), direct=measurement(3.5, math.nan))
+    last = str(report).splitlines()[-1]
+    assert last.startswith("(direct): 88 % of the variance is that of the result's own derivative")
 
 
 def test_the_report_as_a_picture(tmp_path):
