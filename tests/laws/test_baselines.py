@@ -152,7 +152,7 @@ def hidden_chain(t: Any) -> Any:
 
 
 def by_hand(key: Any, t: Any, to_go: bool) -> Any:
-    """The textbook's score-function gradient of the chain, in plain JAX: each score times the reward to go."""
+    """The textbook's score-function gradient of the chain: each score times the reward to go."""
     bernoulli = lambda p, z: z * jnp.log(p) + (1 - z) * jnp.log1p(-p)
 
     def step(z: Any, inputs: Any) -> Any:
@@ -264,7 +264,7 @@ def test_a_baseline_that_has_been_learned_lowers_variance() -> None:
 
 @pytest.mark.parametrize("maximize", [True, False])
 def test_the_direction_of_a_learned_baseline_is_that_of_its_regression(maximize: bool) -> None:
-    """Against `sum of (return - prediction)**2 / 2`, written out; up where values go up, down where they go down."""
+    """Against `sum of (return - prediction)**2 / 2`, written out; up where values go up, else down."""
 
     @ppl.expectation
     def reward(params: Any) -> Any:

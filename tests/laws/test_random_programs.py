@@ -71,7 +71,7 @@ def truth_of_paths(program: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 class Maker:
-    """Makes one program: a pool of scalars and of arrays with an entry a lane, and random coins among them."""
+    """Makes one program: a pool of scalars and of arrays with an entry a lane, and random coins."""
 
     def __init__(self, seed: int, t: Any) -> None:
         self.rng, self.t, self.coins = np.random.default_rng(seed), t, 0

@@ -435,7 +435,7 @@ def test_neighbors_in_a_loop(hows: tuple[str, ...], reverse: bool) -> None:
 @each()
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 def test_a_chain_with_rewards(hows: tuple[str, ...], reverse: bool) -> None:
-    """A hidden Markov chain; rewards add up in the carry and leave in `ys`; one inside a compiled function."""
+    """A hidden Markov chain; rewards add up in the carry and leave in `ys`; one is compiled."""
     (how,) = chosen(hows)
     reward = jax.jit(lambda x, s, t: jnp.sin(x + s * t[0]))
 

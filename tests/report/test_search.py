@@ -45,6 +45,17 @@ def test_the_best_is_found_and_can_be_used():
     assert spread(objective.using(found)) < 0.1 * spread(objective)
 
 
+def test_two_that_hide_what_either_would_gain_are_changed_at_once():
+    """Four evaluations for half the variance are no gain, but seven for all of it."""
+
+    def twins(mean):
+        x, y = (ppl.normal(mean, 1.0).using(Reinforce()) @ name for name in "xy")
+        return jnp.where(x > 0, 60.0, 50.0) + jnp.where(y > 0, 60.0, 50.0)
+
+    found = search(ppl.expectation(twins), 0.2, candidates=[MeasureValued()])
+    assert found == {"x": MeasureValued(), "y": MeasureValued()}
+
+
 def test_the_same_key_gives_the_same_answer_and_a_good_program_stays():
     objective = ppl.expectation(lambda m: (ppl.normal(m, 1.0) @ "x") ** 2)
     others = [Reparam(), MeasureValued(), Reinforce()]

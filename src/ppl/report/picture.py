@@ -47,8 +47,6 @@ def _parts(axes: Any, report: VarianceReport) -> None:
 
 def _costs(axes: Any, report: VarianceReport) -> None:
     """A marker for each estimator that was measured, with two standard errors to each side."""
-    from matplotlib.ticker import LogFormatter
-
     measured = [
         (row, other.name, compare(other.measurement, report.gradient))
         for row, choice in enumerate(report.choices)
@@ -74,8 +72,9 @@ def _costs(axes: Any, report: VarianceReport) -> None:
         axes.axhline(row + 0.5, color="0.92", linewidth=1, zorder=0)
     axes.axvline(1.0, color="0.4", linewidth=1, linestyle="--", zorder=0)
     axes.set_xscale("log")
-    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        set_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")
     axes.set_xlabel("relative to the present: left of the line is better", fontsize=9)
     axes.set_title("variance × time with another estimator", fontsize=9, loc="left")
     axes.tick_params(left=False)

@@ -148,6 +148,7 @@ def variance_report(
         >>> better["Reparam()"] < 5.0
         True
     """
+    check_key(key)
     task = Task(args, argnums, num_samples, num_runs)
     found = spots(objective, args, candidates)
     configurations: dict[Any, Expectation] = {(): objective}
@@ -161,7 +162,7 @@ def variance_report(
                 configurations[number, other] = changed
             except PPLError as error:
                 refused[number, other] = first_sentence(str(error))
-    gradients = measured(configurations, batches, check_key(key), task)
+    gradients = measured(configurations, batches, key, task)
     parts = measured_parts(objective, [spot.address for spot in found], key, task)
     whole = gradients[()]
     choices = []

@@ -26,7 +26,8 @@ def text(report: VarianceReport) -> str:
     if len(report.parameters) > 1:
         sections.append(_parameters(report))
     if any(choice.alternatives for choice in report.choices):
-        sections += [_alternatives(report), "\n".join(advice(c, whole) for c in report.choices)]
+        words = [advice(choice, whole) for choice in report.choices]
+        sections += [_alternatives(report), "\n".join(words + _on_direct(report))]
     return "\n\n".join(sections)
 
 
@@ -91,6 +92,17 @@ def advice(choice: Choice, whole: Measurement) -> str:
         )  # fmt: skip
     other, ratio = found
     return begin + f"{other.name} {_gain(ratio)}."
+
+
+def _on_direct(report: VarianceReport) -> list[str]:
+    """A line on the direct part, if it is most of the variance."""
+    if report.direct.variance <= report.gradient.variance / 2:
+        return []
+    share = 100 * report.direct.variance / report.gradient.variance
+    return [
+        f"(direct): {share:.0f} % of the variance is that of the result's own derivative in the parameters; "
+        "no estimator changes it, another objective may."
+    ]
 
 
 def _gain(ratio: Comparison) -> str:

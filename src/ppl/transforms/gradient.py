@@ -328,9 +328,9 @@ def _check_loose(planned: Plan) -> None:
     for item in planned.loose.values():
         if isinstance(getattr(static(item.site)[1], "baseline", None), Baseline):
             raise UnsupportedProgram(
-                f"the baseline of the choice {item.site.where} is made of the returns of its steps, which lie "
-                "in a while loop whose number of steps is not known. Use a number as its baseline, or lax.scan, "
-                "or a lax.fori_loop with static bounds."
+                f"the baseline of the choice {item.site.where} is made of the returns of its steps, which "
+                "lie in a while loop whose number of steps is not known. Use a number as its baseline, or "
+                "lax.scan, or a lax.fori_loop with static bounds."
             )
 
 
