@@ -18,10 +18,13 @@ def power(exponent: Any, scale: Any, z: Any) -> Any:
     return scale * z**exponent
 
 
+CUBE = functools.partial(power, 3, 2.0)
 FUNCTIONS = {
     "function": (jnp.tanh, 0),
     "partial": (functools.partial(power, 2, 3.0), 1),  # an integer is static, a float traced
     "partial by name": (functools.partial(lambda z, w: w * z, w=np.ones(())), 1),
+    "partial in a partial": (functools.partial(lambda f, w, z: w * f(z), CUBE, 0.5), 2),
+    "partial in a dictionary": (functools.partial(lambda d, z: d["f"](z), {"f": CUBE}), 1),
     "Partial": (jax.tree_util.Partial(power, 2, jnp.ones(())), 1),
     "module": (eqx.nn.MLP("scalar", "scalar", 3, 1, activation=jax.nn.tanh, key=jax.random.key(0)), 4),
 }
@@ -69,7 +72,15 @@ def test_what_is_no_function_and_what_closes_over_a_tracer_is_refused() -> None:
     def by_partial(parameters: Any) -> Any:
         return TracedFunction(functools.partial(lambda w, z: parameters["w"] * w * z, 2.0))(2.0)
 
-    for wrong in (program, by_partial):
+    def by_name(parameters: Any) -> Any:
+        parameters = functools.partial(power, 2, parameters["w"])
+        return TracedFunction(lambda z: parameters(z))(2.0)
+
+    def by_function(parameters: Any) -> Any:
+        inner = lambda z: parameters["w"] * z
+        return TracedFunction(lambda z: inner(z))(2.0)
+
+    for wrong in (program, by_partial, by_name, by_function):
         with pytest.raises(PPLError, match=r"closure over 'parameters'.*functools\.partial"):
             jax.grad(wrong)({"w": 1.0})
     # Concrete arrays are constants.

@@ -13,7 +13,7 @@ from ppl.estimators.antithetic import Antithetic as Antithetic
 from ppl.estimators.arm import ARM as ARM
 from ppl.estimators.boundary_corrected import BoundaryCorrected as BoundaryCorrected
 from ppl.estimators.disarm import DisARM as DisARM
-from ppl.estimators.enumerate import Enumerate as Enumerate
+from ppl.estimators.enumeration import Enumerate as Enumerate
 from ppl.estimators.generalized_reparam import GeneralizedReparam as GeneralizedReparam
 from ppl.estimators.gumbel_rao import GumbelRao as GumbelRao
 from ppl.estimators.gumbel_softmax import GumbelSoftmax as GumbelSoftmax

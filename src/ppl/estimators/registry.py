@@ -12,7 +12,7 @@ from ppl.estimators.antithetic import Antithetic
 from ppl.estimators.arm import ARM
 from ppl.estimators.boundary_corrected import BoundaryCorrected
 from ppl.estimators.disarm import DisARM
-from ppl.estimators.enumerate import Enumerate
+from ppl.estimators.enumeration import Enumerate
 from ppl.estimators.generalized_reparam import GeneralizedReparam
 from ppl.estimators.gumbel_rao import GumbelRao
 from ppl.estimators.gumbel_softmax import GumbelSoftmax

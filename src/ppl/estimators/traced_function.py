@@ -38,9 +38,8 @@ class TracedFunction:
     def __init__(self, function: Any) -> None:
         if not callable(function):
             raise PPLError(f"expected a function of the relaxed variable, got {function!r}")
-        if isinstance(function, functools.partial):
-            function = jax.tree_util.Partial(function.func, *function.args, **function.keywords)
-        _check_closure(function)
+        function = _opened(function)
+        _check_closures(function)
         leaves, self._tree = jax.tree.flatten(function)
         self._arrays = [leaf for leaf in leaves if _is_array(leaf)]
         self._static = tuple(_TRACED if _is_array(leaf) else leaf for leaf in leaves)
@@ -74,17 +73,33 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex)
 
 
-def _check_closure(function: Any) -> None:
-    for leaf in [function, getattr(function, "func", None), *jax.tree.leaves(function)]:
-        if not isinstance(leaf, types.FunctionType):
+def _opened(tree: Any) -> Any:
+    """With every `functools.partial` as one of JAX's, whose arguments are a pytree."""
+
+    def opened(leaf: Any) -> Any:
+        if not isinstance(leaf, functools.partial):
+            return leaf
+        return jax.tree_util.Partial(_opened(leaf.func), *_opened(leaf.args), **_opened(leaf.keywords))
+
+    return jax.tree.map(opened, tree)
+
+
+def _check_closures(tree: Any, inside: tuple[Any, ...] = ()) -> None:
+    functions = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, types.FunctionType)]
+    if isinstance(tree, functools.partial):  # whose function is no leaf of it
+        functions += [tree.func] if isinstance(tree.func, types.FunctionType) else []
+    for function in functions:
+        if function in inside:
             continue
-        for name, cell in zip(leaf.__code__.co_freevars, leaf.__closure__ or (), strict=True):
-            if any(isinstance(x, Tracer) for x in jax.tree.leaves(_contents(cell))):
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            contents = _opened(_contents(cell))
+            if any(isinstance(x, Tracer) for x in jax.tree.leaves(contents)):
                 raise PPLError(
-                    f"the function {leaf.__qualname__} is a closure over {name!r}, which is traced. Hand it "
-                    f"over as an argument, functools.partial(function, {name}), so that it is part of the "
+                    f"the function {function.__qualname__} is a closure over {name!r}, which is traced. Hand "
+                    f"it over as an argument, functools.partial(function, {name}), so that it is part of the "
                     "program."
                 )
+            _check_closures(contents, (*inside, function))
 
 
 def _contents(cell: Any) -> Any:

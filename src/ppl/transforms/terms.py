@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.axes import AXES, words
@@ -32,6 +33,8 @@ ADDITIVE = frozenset(
         "expand_dims slice copy copy_p cumsum rev concatenate stack split pad log_density_of name real"
     )
 )
+# These also bring together operands that depend on choices with such that do not.
+JOINING = frozenset(words("add add_any sub concatenate stack pad select_n dynamic_update_slice"))
 # Linear in one of two operands, if no choice moves the other.
 BILINEAR = {"mul": (0, 1), "dot_general": (0, 1), "div": (0,)}
 # Linear in these operands, if no choice moves any other.
@@ -185,7 +188,7 @@ def linear_operands(equation: Any, operands: Sequence[Dependence]) -> list[int]:
 
 
 def _gains(scope: Scope, inputs: Sequence[bool]) -> list[bool]:
-    """Note which variables are worth following: something behind them has a finer dependence."""
+    """Note which variables are worth following: something behind them has a finer dependence, or none."""
     scope.gains = {v: gain for v, gain in zip(scope.jaxpr.invars, inputs, strict=True) if gain}
     for number, equation in enumerate(scope.jaxpr.eqns):
         operands = [not internals.is_literal(v) and scope.gains.get(v, False) for v in equation.invars]
@@ -214,7 +217,18 @@ def _gains_inside(inner: Scope, equation: Any, operands: list[bool]) -> list[boo
 def _gain(scope: Scope, equation: Any, gains: Sequence[bool]) -> bool:
     dependences = [scope.read(v) for v in equation.invars]
     linear = linear_operands(equation, dependences)
+    if linear and equation.primitive.name in JOINING and _adds_a_constant(equation, dependences):
+        return True
     return any(gains[i] or _is_finer(scope, equation, i, dependences[i]) for i in linear)
+
+
+def _adds_a_constant(equation: Any, dependences: Sequence[Dependence]) -> bool:
+    """Whether an operand is a number that no choice moves, which a score need not multiply."""
+    return any(
+        jnp.issubdtype(v.aval.dtype, jnp.floating) and not (internals.is_literal(v) and np.all(v.val == 0))
+        for v, dependence in zip(equation.invars, dependences, strict=True)
+        if not dependence
+    )
 
 
 def _is_finer(scope: Scope, equation: Any, operand: int, dependence: Dependence) -> bool:
