@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from ppl.address import show
-from ppl.estimators.baselines import Baseline, Learned
+from ppl.estimators.baselines import Learned
 from ppl.transforms.dependence import reaching
 from ppl.transforms.naming import Name
 from ppl.transforms.occurrences import Occurrence, occurrences
-from ppl.transforms.plan import plan, static
+from ppl.transforms.plan import kept, plan, static
 
 
 class Learning(NamedTuple):
@@ -44,7 +44,7 @@ def _kind(item: Occurrence) -> Any:
 def is_learning(jaxpr: Any) -> bool:
     """Whether any estimator of the program has something to be trained or kept from step to step."""
     return any(
-        item.site.control or isinstance(_kind(item), Learned) or _is_averaged(item)
+        item.site.control or isinstance(_kind(item), Learned) or kept(item) is not None
         for item in occurrences(jaxpr)
     )
 
@@ -52,11 +52,6 @@ def is_learning(jaxpr: Any) -> bool:
 def has_control(jaxpr: Any) -> bool:
     """Whether any estimator of the program has a control variate."""
     return any(item.site.control for item in occurrences(jaxpr))
-
-
-def _is_averaged(item: Occurrence) -> bool:
-    kind = _kind(item)
-    return isinstance(kind, Baseline) and kind.averaged
 
 
 def through_estimators_only(jaxpr: Any) -> list[bool]:
@@ -72,14 +67,13 @@ def label(name: Name) -> str:
 
 def averaged(jaxpr: Any) -> dict[Name, Occurrence]:
     """The choices with a moving average as their baseline."""
-    return {name: item for name, item in plan(jaxpr, 1).scored.items() if _is_averaged(item)}
+    return {name: item for name, item in plan(jaxpr, 1).scored.items() if kept(item) is not None}
 
 
 def initial(jaxpr: Any) -> dict[str, Any]:
     """The state before the first step: a sum and its weight for each average."""
     return {
-        label(name): (jnp.zeros((*item.lengths, *item.site.batch_shape)), jnp.zeros(()))
-        for name, item in averaged(jaxpr).items()
+        label(name): (jnp.zeros(kept(item) or ()), jnp.zeros(())) for name, item in averaged(jaxpr).items()
     }
 
 

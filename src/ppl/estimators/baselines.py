@@ -39,6 +39,15 @@ class Baseline(ABC):
             where: the choice, for messages.
         """
 
+    def kept(
+        self, loops: tuple[int, ...], lanes: tuple[int, ...], entries: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """The shape of what is kept: for a choice in such loops and lanes, with such an array of entries.
+
+        It broadcasts against the returns, which are averaged along the axes that it has of length one.
+        """
+        return (*loops, *(1 for _ in lanes), *entries)
+
     def update(self, average: Any, state: Any) -> Any:
         """The new state from the average return of a step."""
         raise NotImplementedError
@@ -77,16 +86,19 @@ class MovingAverage(Baseline):
     """Needs a training state; free: an exponential average of the returns of earlier steps.
 
     Written `Reinforce(baseline="average")`, or `Reinforce(baseline=MovingAverage(0.99))`. One average is kept
-    for each step of a loop and each entry of an array, of all lanes together. `ppl.fit` keeps the state; in a
-    loop of your own `Expectation.learn` returns it. Without one, as in `grad`, the baseline is zero.
+    for each step of a loop and each entry of an array, of all lanes together; or of each lane by itself,
+    which has less variance where a lane is the same datum at every step. `ppl.fit` keeps the state; in a loop
+    of your own `Expectation.learn` returns it. Without one, as in `grad`, the baseline is zero.
 
     Attributes:
         decay: what remains of the old average after a step. The average is corrected for its start at zero.
+        per_lane: whether each lane has an average of its own.
 
     Reference: Mnih, Gregor, "Neural variational inference and learning in belief networks", 2014.
     """
 
     decay: float = field(default=0.9, metadata={"static": True})
+    per_lane: bool = field(default=False, metadata={"static": True})
     averaged: ClassVar[bool] = True
 
     @override
@@ -95,6 +107,12 @@ class MovingAverage(Baseline):
             return jnp.zeros_like(returns)
         total, weight = state
         return total / jnp.maximum(weight, jnp.finfo(total.dtype).tiny)
+
+    @override
+    def kept(
+        self, loops: tuple[int, ...], lanes: tuple[int, ...], entries: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        return (*loops, *lanes, *entries) if self.per_lane else super().kept(loops, lanes, entries)
 
     @override
     def update(self, average: Any, state: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ppl.address import show
 from ppl.errors import UnsupportedProgram
+from ppl.estimators.baselines import Baseline
 from ppl.site import Site
 from ppl.transforms.chain import LANES_LIMIT, Chain, chain_of, independent
 from ppl.transforms.naming import Name
@@ -62,6 +63,15 @@ def instances(item: Occurrence) -> tuple[int, ...]:
     return (*(length or 0 for length in item.lengths), *item.site.instances)
 
 
+def kept(item: Occurrence) -> tuple[int, ...] | None:
+    """The shape of the average return that is kept from step to step, if the choice's baseline is one."""
+    baseline, site = getattr(static(item.site)[1], "baseline", None), item.site
+    if not (isinstance(baseline, Baseline) and baseline.averaged):
+        return None
+    loops = tuple(length or 0 for length in item.lengths)
+    return baseline.kept(loops, site.lanes, site.batch_shape)
+
+
 def plan(jaxpr: Any, order: int, everything: bool = False) -> Plan:
     """Decide choice by choice, for a value alone (`order` zero), a first derivative, or any (2).
 
@@ -93,17 +103,17 @@ def plan(jaxpr: Any, order: int, everything: bool = False) -> Plan:
     watched = {*lanes, *steps, *replaced, *scored}
     terms = Terms(jaxpr, watched.__contains__, steps.__contains__) if watched else None
     cuts = [] if terms is None else terms.cuts
-    kept, size = [], math.prod(map(len, joint.values()))
+    together, size = [], math.prod(map(len, joint.values()))
     for name, item in lanes.items():
         if size * len(item.site.support) <= LANES_LIMIT and independent(name, item.site, cuts):
             size *= len(item.site.support)
-            kept.append(name)
+            together.append(name)
     # What is summed over neither jointly nor as a chain is replaced, instance by instance.
-    chain = chain_of(steps, terms, [*(lanes.keys() - kept), *kept, *replaced, *scored, *loose], size)
+    chain = chain_of(steps, terms, [*lanes, *replaced, *scored, *loose], size)
     if order:
-        replaced |= {name: item for name, item in lanes.items() if name not in kept}
+        replaced |= {name: item for name, item in lanes.items() if name not in together}
         replaced |= {} if chain else steps
-    lanes = {name: lanes[name] for name in kept}
+    lanes = {name: lanes[name] for name in together}
     joint |= {name: item.site.support for name, item in lanes.items()}
     # The telescope over several replaced choices needs one instance a run from the second order on.
     periods = {
