@@ -52,4 +52,5 @@ from ppl.runtime_checks import checks as checks
 from ppl.trace import Trace as Trace
 from ppl.train.fit import FitResult as FitResult
 from ppl.train.fit import fit as fit
+from ppl.transforms.one_term import one_term as one_term
 from ppl.transforms.vouched import continuous as continuous

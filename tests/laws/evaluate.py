@@ -54,6 +54,7 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "div": lambda x, y: _divide(x, y),
     "rem": np.fmod,
     "log_density_of": lambda x: x,
+    "one_term": lambda x: x,
     "optimization_barrier": lambda x: x,
 }
 

@@ -13,6 +13,7 @@ from ppl.estimators.reinforce import Reinforce
 from ppl.measure import Distribution, Measure
 from ppl.objectives.particles import at_least, check_attached
 from ppl.refusal import differentiated_once
+from ppl.transforms.one_term import one_term
 
 _ONCE = (
     "vargrad is right for a first derivative only: that of the variance is the one of the divergence, the "
@@ -68,7 +69,9 @@ def vargrad(particles: int) -> Callable[[Measure, Measure], jax.Array]:
 
         log_p, log_q = jax.vmap(particle)(jnp.arange(particles))
         ratios = log_q - jax.lax.stop_gradient(log_p)
-        bound = jnp.mean(log_p - jax.lax.stop_gradient(log_q)) - moved(0.5 * jnp.var(ratios, ddof=1))
+        bound = jnp.mean(one_term(log_p - jax.lax.stop_gradient(log_q))) - moved(
+            0.5 * jnp.var(ratios, ddof=1)
+        )
         return differentiated_once(bound, jnp.sum(log_q), _ONCE)
 
     return objective

@@ -11,6 +11,7 @@ from ppl.detached import detached
 from ppl.estimators.protocol import moved
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, check_attached, log_mean_exp
+from ppl.transforms.one_term import one_term
 
 
 def vimco(particles: int) -> Callable[[Measure, Measure], jax.Array]:
@@ -62,7 +63,7 @@ def vimco(particles: int) -> Callable[[Measure, Measure], jax.Array]:
 
         log_weights, log_ratios = jax.vmap(particle)(jnp.arange(particles))
         baselines = jax.lax.stop_gradient(_without_each(log_weights))
-        return log_mean_exp(log_weights) + jnp.sum(baselines * jnp.expm1(moved(log_ratios)))
+        return one_term(log_mean_exp(log_weights)) + jnp.sum(baselines * jnp.expm1(moved(log_ratios)))
 
     return objective
 

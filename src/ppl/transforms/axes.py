@@ -209,8 +209,8 @@ AXES: dict[str, Rule] = {
             "shift_right_logical shift_right_arithmetic select_n clamp convert_element_type logistic lgamma "
             "digamma polygamma igamma igammac igamma_grad_a random_gamma_grad regularized_incomplete_beta "
             "erf erfc erf_inv bessel_i0e bessel_i1e zeta real imag conj complex copy copy_p stop_gradient "
-            "name reduce_precision population_count clz log_density_of undifferentiated unmoved "
-            "differentiated_once"
+            "name reduce_precision population_count clz log_density_of one_term undifferentiated "
+            "unmoved differentiated_once"
         ),
         _elementwise,
     ),

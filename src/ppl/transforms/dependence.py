@@ -99,7 +99,7 @@ class Scope:
         self.known: dict[Any, Dependence] = dict(zip(jaxpr.invars, inputs, strict=True))
         self.known.update(dict.fromkeys(jaxpr.constvars, NONE))
         self.inner: dict[int, Scope] = {}
-        self.gains: dict[Any, bool] = {}
+        self.gains: dict[Any, int] = {}
 
     def read(self, atom: Any) -> Dependence:
         """The dependence of an operand."""

@@ -63,8 +63,8 @@ POSITIVE = words(
 SHUFFLES = words("transpose rev gather dynamic_slice slice split unstack reduce_max reduce_min")
 LAYOUT = SHUFFLES | words(
     "reshape broadcast_in_dim squeeze expand_dims copy copy_p convert_element_type device_put stop_gradient "
-    "name optimization_barrier sharding_constraint log_density_of undifferentiated unmoved "
-    "differentiated_once"
+    "name optimization_barrier sharding_constraint log_density_of one_term undifferentiated "
+    "unmoved differentiated_once"
 )
 # Where a nested jaxpr only says how to combine two entries, or how to solve a linear system.
 SMOOTH_WITH_JAXPR = words(
