@@ -1,0 +1,5 @@
+"""Checks of inference: of posteriors against their models, and of guides against their targets."""
+
+from ppl.testing.calibration import Calibration as Calibration
+from ppl.testing.calibration import calibrate as calibrate
+from ppl.testing.coverage import Coverage as Coverage
