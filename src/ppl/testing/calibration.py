@@ -16,7 +16,7 @@ from ppl.noise import check_key
 from ppl.report.words import aligned
 from ppl.testing.coverage import Coverage, coverage_of
 from ppl.testing.ecdf_bands import Bands, bands, p_value
-from ppl.testing.quantities import CUSTOM, LIKELIHOOD, PARAMETER, quantities_of, split_of
+from ppl.testing.quantities import CUSTOM, LIKELIHOOD, PARAMETER, PROJECTION, quantities_of, split_of
 from ppl.testing.replicates import Replicates
 
 # Rows of a table; what is wrong comes first.
@@ -68,7 +68,7 @@ class Quantity:
         found = []
         if abs(self.shift) > 3:
             found.append(low if self.shift < 0 else high)
-        if abs(self.spread) > 3:
+        if abs(self.spread) > 3 and self.kind in (PARAMETER, PROJECTION):
             found.append("too narrow" if self.spread > 0 else "too wide")
         return ", ".join(found) or "an irregular shape"
 
