@@ -84,7 +84,7 @@ def find(case: Case, key: jax.Array) -> Finding:
     prior_key, ray_key, train_key = jax.random.split(key, 3)
     found = Finding(case.weights.reliable, "unknown", [], "", {})
     prior = of_prior(case.target, case.guide, case.draws.choices, prior_key, len(case.draws.log_target))
-    if case.weights.zeros:
+    if 0 < case.weights.zeros < 1:
         found.evidence.append(
             f"the target rules out {_percent(case.weights.zeros)} of the guide's draws: the ELBO is -inf, though "
             "importance weights of zero do no harm."
@@ -106,8 +106,8 @@ def find(case: Case, key: jax.Array) -> Finding:
         return found.conclude(
             "model",
             "Give every parameter a proper prior, or check that the data identify it.",
-            f"the target's mass does not end along {rays} of the rays tried, as far as floats reach: there is no "
-            "posterior to approximate.",
+            f"the target's mass does not end along {rays} of the rays tried, outwards or towards zero, as far as floats "
+            "reach: there is no posterior to approximate.",
         )
     converged = _optimizer(case, train_key, found)
     return found if converged is False else _family(case, where, converged, found)
@@ -168,20 +168,27 @@ def _missed(case: Case, prior: PriorDraws | None, found: Finding) -> bool:
             "is too small.",
         )
         return True
-    if not (weights.khat < 0.5 and case.weights.reliable):
-        return False
-    error = math.sqrt(1 / weights.effective_draws + 1 / case.weights.effective_draws)
-    gap = weights.log_mean - case.weights.log_mean
-    if gap > max(5 * error, 0.05):
-        found.reliable = False
-        found.conclude(
-            "family",
-            "Look for modes that the guide does not reach: start from elsewhere, or use a mixture.",
-            f"the evidence is {gap:.2g} ± {error:.1g} nats larger by draws of the prior than by the guide: the guide "
-            f"misses about {_percent(1 - math.exp(-gap))} of the posterior's mass.",
-        )
-        return True
+    if weights.khat < 0.5 or weights.status == "tied weights":
+        return _smaller(case.weights, weights, found)
     return False
+
+
+def _smaller(guide: Weights, prior: Weights, found: Finding) -> bool:
+    """Whether the evidence is larger by draws of the prior: the whole finding where the guide looks reliable."""
+    error = math.sqrt(1 / prior.effective_draws + 1 / max(guide.effective_draws, 1.0))
+    gap = prior.log_mean - guide.log_mean
+    if not gap > max(5 * error, 0.05):
+        return False
+    share = _percent(1 - math.exp(-gap))
+    found.evidence.append(
+        f"the evidence is {gap:.2g} ± {error:.1g} nats larger by draws of the prior than by those of the guide, which "
+        f"miss about {share} of the posterior's mass."
+    )
+    if not guide.reliable:
+        return False
+    found.reliable = False
+    found.conclude("family", "Look for modes that the guide does not reach: start from elsewhere, or use a mixture.")
+    return True
 
 
 def _no_weight(case: Case, prior: Weights | None, found: Finding) -> bool:
@@ -297,7 +304,8 @@ def _family(case: Case, where: Any, converged: bool | None, found: Finding) -> F
         ),
         None: (
             "Try heavier tails (ppl.student_t), a mixture, or a transformation of the choices.",
-            "what is wrong is neither location, scale nor correlation, but the shape: tails, skewness or modes",
+            "no such move is enough. The shape is wrong (tails, skewness, modes), or the posterior is too far off for "
+            "the guide's own draws to tell",
         ),
     }[lacks]
     return found.conclude(cause, advice + elsewhere, f"{sentence}: {what}.")
@@ -330,4 +338,4 @@ def _shown(choices: Any, index: int) -> str:
 
 
 def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2g} %"
+    return f"{100 * fraction:.3g} %"

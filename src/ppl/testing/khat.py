@@ -156,7 +156,7 @@ def psis_khat(
         >>> target = model().condition({"y": 1.0})
         >>> psis_khat(target, guide(0.8), jax.random.key(0)).reliable
         True
-        >>> report = psis_khat(target, guide(0.2), jax.random.key(0))
+        >>> report = psis_khat(target, guide(0.1), jax.random.key(0))
         >>> report.reliable, report.cause  # without params nothing tells these two apart
         (False, 'optimizer or family')
 

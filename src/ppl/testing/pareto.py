@@ -61,7 +61,7 @@ class Weights:
 def smoothed(log_weights: Any, *, rounding: float = 0.0) -> Weights:
     r"""The tail shape `k` of importance weights, and the weights with their largest ones smoothed.
 
-    The largest `M = ceil(min(S/5, 3 sqrt(S)))` of `S` weights, less the next one, are fitted with a generalized
+    The largest `M = floor(min(S/5, 3 sqrt(S)))` of `S` weights, less the next one, are fitted with a generalized
     Pareto distribution of density `(1 + k x / s)^(-1/k - 1) / s`, by Zhang's and Stephens's estimator with the
     prior of ten observations at `k = 1/2`. They are then replaced by its quantiles at `(i - 1/2) / M`, none above
     the largest of them. Weights of zero are weights like others: draws that the target rules out.
@@ -103,7 +103,7 @@ def smoothed(log_weights: Any, *, rounding: float = 0.0) -> Weights:
 
 def _fitted(logs: np.ndarray, rounding: float) -> Weights:
     order = np.argsort(logs, kind="stable")
-    size = math.ceil(min(logs.size / 5, 3 * math.sqrt(logs.size)))
+    size = math.floor(min(logs.size / 5, 3 * math.sqrt(logs.size)))
     top = order[-size:]
     largest, cut = logs[order[-1]], max(logs[order[-size - 1]], logs[order[-1]] + _NEGLIGIBLE)
     if largest - cut <= rounding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -186,17 +187,30 @@ def unbounded_rays(where: Space, key: jax.Array) -> int:
     """How many rays have infinite mass, of those along axes and those through draws, as far as floats reach.
 
     In polar coordinates the mass along a ray is the integral of `p(c + t u) t^D` over `log t`; along an axis, that
-    of a conditional density, `D = 1`. It is infinite where the logarithm does not fall in the end.
+    of a conditional density, `D = 1`. It is infinite where the logarithm does not fall in the end. The same is asked
+    of positive entries towards zero.
     """
-    vectors = where.vectors[np.isfinite(where.vectors).all(1)]
+    vectors = where.vectors
     center, sizes = vectors.mean(0), vectors.std(0)
     dimension, most = vectors.shape[1], 32
-    axes = np.eye(dimension)[:most] * sizes
+    axes = np.eye(dimension)[:most]
     through = vectors[np.asarray(jax.random.permutation(key, len(vectors)))[:most]] - center
-    rays = np.concatenate([axes, -axes, through])
+    rays = np.concatenate([axes * sizes, -axes * sizes, through])
     powers = np.concatenate([np.ones(2 * len(axes)), np.full(len(through), dimension)])
-    near, far = 1e6, 1e8
-    logs = [where.log_target(center + t * rays) for t in (near, far)]
+    outwards = lambda log_t: center + np.exp(log_t) * rays
+    found = _not_falling(where, outwards, powers, math.log(1e6), math.log(1e8))
+    positive = axes[(vectors > 0).all(0)[:most]]
+    if len(positive):
+        inwards = lambda log_t: np.where(positive > 0, np.exp(-log_t) * sizes, center)
+        found += _not_falling(where, inwards, -np.ones(len(positive)), 30.0, 60.0)
+    return found
+
+
+def _not_falling(
+    where: Space, points: Callable[[float], np.ndarray], powers: np.ndarray, near: float, far: float
+) -> int:
+    """How many of the points have a density that, times `t` to a power, does not fall from near to far."""
+    logs = [where.log_target(points(log_t)) for log_t in (near, far)]
     with np.errstate(invalid="ignore"):
-        slope = (logs[1] - logs[0]) / np.log(far / near) + powers
+        slope = (logs[1] - logs[0]) / (far - near) + powers
     return int((np.isfinite(logs[1]) & (slope > -0.02)).sum())
