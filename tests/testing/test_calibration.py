@@ -159,7 +159,7 @@ def test_ranks_of_ties_are_uniform():
     found = np.bincount(np.asarray(jax.vmap(lambda k: rank(k, jnp.array(1.0), draws))(keys)), minlength=6)
     assert found[0] == found[5] == 0
     assert stats.chisquare(found[1:5]).pvalue > 6e-7
-    assert rank(KEY, jnp.nan, draws) == rank(KEY, jnp.array(1.0), draws.at[2].set(jnp.nan)) == -1
+    assert rank(KEY, jnp.array(jnp.nan), draws) == rank(KEY, jnp.array(1.0), draws.at[2].set(jnp.nan)) == -1
 
 
 def test_what_is_not_a_number_fails():

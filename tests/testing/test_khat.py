@@ -1,5 +1,7 @@
 """Guides whose fault is known: each is found, by what it should be found by."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -93,7 +95,7 @@ def test_a_family_without_correlation():
 
 
 def test_an_optimizer_that_has_not_converged():
-    params = {"mean": jnp.array([0.5, -0.5]), "tril": -1.0 * jnp.eye(2)}
+    params = {"mean": jnp.array([0.5, -0.5]), "tril": -2.0 * jnp.eye(2)}
     report = psis_khat(CORRELATED, full_rank, KEY, params=params)
     assert report.reliable is False and report.cause == "optimizer"
     assert "the gradient is not zero" in report.message
@@ -138,7 +140,8 @@ def test_a_model_whose_density_is_not_a_number():
     target = model().condition({"y": 1.0})
     report = psis_khat(target, normal(0.0, 1.0), KEY)
     assert (report.reliable, report.cause, report.weights.status) == (False, "model", "invalid weights")
-    assert "not a number, or infinite, at 5" in report.message and "first at -" in report.message
+    found = re.search(r"not a number, or infinite, at ([\d.]+) % of the guide's draws, first at -", report.message)
+    assert found and abs(float(found[1]) - 50.0) < 4.0  # 5 standard errors
     # A guide that stays away from where it fails: draws of the prior do not.
     away = psis_khat(target, normal(3.0, 0.2), KEY)
     assert away.cause == "model" and "prior's draws" in away.message

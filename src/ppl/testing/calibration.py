@@ -96,7 +96,8 @@ class Calibration:
         """The quantities whose ranks leave the bands, or are not numbers; the clearest first."""
         each = self.rate / len(self.quantities)
         wrong = [q for q in self.quantities if q.invalid or q.p_value <= each]
-        return tuple(sorted(wrong, key=lambda q: (not q.invalid, q.p_value)))
+        # Below 1e-10 a p-value is rounding.
+        return tuple(sorted(wrong, key=lambda q: (not q.invalid, max(q.p_value, 1e-10))))
 
     @property
     def passed(self) -> bool | None:

@@ -127,8 +127,8 @@ def quantities_of(
 ) -> Quantities:
     """The quantities of a model, centered and scaled by draws of its prior that are used for nothing else."""
     prior_key, direction_key = jax.random.split(key)
-    traces = jax.vmap(model.simulate)(jax.random.split(prior_key, _PRIOR_DRAWS))
-    draws = jax.vmap(split.flat)(split.parameters(traces.choices))
+    one = lambda key: split.flat(split.parameters(model.simulate(key).choices))
+    draws = jax.jit(jax.vmap(one))(jax.random.split(prior_key, _PRIOR_DRAWS))
     draws = jnp.where(jnp.isfinite(draws), draws, 0.0)
     scale = draws.std(0)
     direction = jax.random.normal(direction_key, draws.shape[1:])
