@@ -111,7 +111,9 @@ def test_more_steps_that_suffice():
 def test_without_params_optimizer_and_family_are_not_told_apart():
     report = psis_khat(TARGET, normal(0.5, 0.1), KEY)
     assert report.cause == "optimizer or family"
-    assert "cannot be told from the guide alone" in report.message and "its scales are wrong" in report.message
+    assert (
+        "cannot be told from the guide alone" in report.message and "its scales are wrong" in report.message
+    )
 
 
 def test_an_objective_of_ones_own_decides_what_converged_means():
@@ -140,7 +142,9 @@ def test_a_model_whose_density_is_not_a_number():
     target = model().condition({"y": 1.0})
     report = psis_khat(target, normal(0.0, 1.0), KEY)
     assert (report.reliable, report.cause, report.weights.status) == (False, "model", "invalid weights")
-    found = re.search(r"not a number, or infinite, at ([\d.]+) % of the guide's draws, first at -", report.message)
+    found = re.search(
+        r"not a number, or infinite, at ([\d.]+) % of the guide's draws, first at -", report.message
+    )
     assert found and abs(float(found[1]) - 50.0) < 4.0  # 5 standard errors
     # A guide that stays away from where it fails: draws of the prior do not.
     away = psis_khat(target, normal(3.0, 0.2), KEY)

@@ -26,25 +26,29 @@ def test_the_shape_of_pareto_tails(k):
 
 @pytest.mark.parametrize("k", SHAPES)
 def test_the_scale_of_pareto_tails(k):
-    found = [generalized_pareto(np.sort(stats.genpareto.rvs(k, scale=3.0, size=2000, random_state=s))) for s in range(20)]
+    found = [
+        generalized_pareto(np.sort(stats.genpareto.rvs(k, scale=3.0, size=2000, random_state=s)))
+        for s in range(20)
+    ]
     assert np.mean([s for _, s in found]) == pytest.approx(3.0, rel=0.05)
 
 
-I = np.arange(2000)
-# Shape, and four smoothed weights (largest, 10th, 100th, least), by `array_stats.psislw` of arviz-stats 0.8.0.
+AT = np.arange(2000)
+# Shape, and four smoothed weights (largest, 10th, 100th, least), by `array_stats.psislw` of arviz-stats
+# 0.8.0.
 ARVIZ = {
     "mixed": (
-        3 * np.sin(I * 1.234567) + 0.5 * np.log1p(I % 97),
+        3 * np.sin(AT * 1.234567) + 0.5 * np.log1p(AT % 97),
         -0.56270312217258,
         [-5.79099511802695, -5.817740392483462, -6.106836173295666, -14.04299342117621],
     ),
     "heavy": (
-        -0.8 * np.log(((I * 617) % 2000 + 0.5) / 2000),
+        -0.8 * np.log(((AT * 617) % 2000 + 0.5) / 2000),
         0.7685573099148707,
         [-2.522245445492317, -4.791343250660515, -6.632063256472714, -9.031294335279851],
     ),
     "light": (
-        -0.5 * (np.sin(I) + np.cos(1.7 * I)) ** 2,
+        -0.5 * (np.sin(AT) + np.cos(1.7 * AT)) ** 2,
         -1.7277397414176912,
         [-7.227515919464426, -7.227515919464426, -7.228324086223058, -9.218892763373958],
     ),
@@ -82,9 +86,7 @@ def test_smoothing_keeps_the_order_and_lowers_the_error():
     assert smooth < 0.8 * raw
 
 
-@pytest.mark.parametrize(
-    ("size", "threshold"), [(100, 0.5), (1000, 2 / 3), (2155, 0.7), (10_000, 0.7)]
-)
+@pytest.mark.parametrize(("size", "threshold"), [(100, 0.5), (1000, 2 / 3), (2155, 0.7), (10_000, 0.7)])
 def test_the_threshold(size, threshold):
     found = smoothed(np.log(np.arange(1, size + 1)))
     assert found.threshold == pytest.approx(threshold, abs=1e-4)

@@ -134,7 +134,13 @@ class Calibration:
         shown = [*outside, *rest][:_ROWS]
         for q in shown:
             rows.append(
-                [q.name, _p(q.p_value), f"{q.shift:+.1f}", f"{q.spread:+.1f}", q.words if q in outside else ""]
+                [
+                    q.name,
+                    _p(q.p_value),
+                    f"{q.shift:+.1f}",
+                    f"{q.spread:+.1f}",
+                    q.words if q in outside else "",
+                ]
             )
         more = len(self.quantities) - len(shown)
         note = f"\n({more} more)" if more else ""
@@ -146,7 +152,8 @@ class Calibration:
         tail = f"the bands, which a right posterior does with probability {self.rate:g} at most"
         return (
             f"{self.verdict}: {where} {tail}\n"
-            f"({self.replicates} replicates of {self.draws} draws; shift and spread of the ranks in standard errors)"
+            f"({self.replicates} replicates of {self.draws} draws; shift and spread of the ranks in "
+            f"standard errors)"
         )
 
     def plot(self) -> Any:
@@ -162,30 +169,34 @@ class Calibration:
 
 def calibrate(
     model: Measure, posterior: Callable[[jax.Array, Choices], Any], key: jax.Array, *, observed: Any,
-    replicates: int = 1000, draws: int = 99, quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None,
-    rate: float = 0.01, gate: bool = True, vectorized: bool = True, batch_size: int = 100,
+    replicates: int = 1000, draws: int = 99,
+    quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None, rate: float = 0.01, gate: bool = True,
+        vectorized: bool = True, batch_size: int = 100,
 ) -> Calibration:  # fmt: skip
     r"""Whether an algorithm draws from the posterior, over data that the model itself makes up.
 
-    For each replicate parameters and data are drawn from the model, and `L` draws from what should be the posterior
-    given those data. If it is, then truth and draws are exchangeable, and the rank of `f(truth, data)` among the
-    `f(draw, data)` is uniform on `0, ..., L` for every function `f`. Those looked at are
+    For each replicate parameters and data are drawn from the model, and `L` draws from what should be the
+    posterior given those data. If it is, then truth and draws are exchangeable, and the rank of `f(truth,
+    data)` among the `f(draw, data)` is uniform on `0, ..., L` for every function `f`. Those looked at are
 
     - each entry of the parameters, and its square about the prior's mean;
-    - the log likelihood of the data. Without a function of the data too, nothing is seen of a posterior that ignores
+    - the log likelihood of the data. Without a function of the data too, nothing is seen of a posterior that
+      ignores
       them, all or in part: ranks of the parameters alone are uniform even for the prior;
     - a random projection of all parameters, if there are several;
     - whatever `quantities` adds.
 
-    The distribution function of each must stay in bands that it leaves by chance with probability `rate / Q` at
-    most, computed exactly for ranks that are discrete; all `Q` together with probability `rate` at most.
-    A fault that the ranks of these quantities do not show stays unseen, as does one too small for the number of
+    The distribution function of each must stay in bands that it leaves by chance with probability `rate / Q`
+    at most, computed exactly for ranks that are discrete; all `Q` together with probability `rate` at most.
+    A fault that the ranks of these quantities do not show stays unseen, as does one too small for the number
+    of
     replicates: for a scale that is wrong by a tenth, take some thousands.
 
     Args:
         model: a generative function applied to its arguments; it is simulated as a whole.
         posterior: a function of a key and the data (choices) that returns one of: a measure, such as a guide,
-            that is drawn from; the parameters as one draw; `draws` draws of them, along a first axis. Draws of one
+            that is drawn from; the parameters as one draw; `draws` draws of them, along a first axis. Draws
+            of one
             replicate must be independent: thin a Markov chain.
         key: a key made by `jax.random.key`.
         observed: the addresses of the data, or of programs that hold them.
@@ -195,7 +206,8 @@ def calibrate(
         rate: the probability that a right posterior fails, at most.
         gate: whether ranks that are not uniform make the verdict. `False` for a guide that is known to be
             restricted: its ranks are reported.
-        vectorized: whether `posterior` is JAX, and compiled once for all replicates; `False` calls it for each.
+        vectorized: whether `posterior` is JAX, and compiled once for all replicates; `False` calls it for
+            each.
         batch_size: how many replicates run at once, if vectorized.
 
     Raises:
@@ -242,7 +254,9 @@ def calibrate(
 
 def _check_numbers(replicates: int, draws: int, rate: float, batch_size: int) -> None:
     if replicates < 20:
-        raise ValueError(f"replicates={replicates} are too few to see anything: take 20 at least, better 1000.")
+        raise ValueError(
+            f"replicates={replicates} are too few to see anything: take 20 at least, better 1000."
+        )
     if draws < 2 or batch_size < 1:
         raise ValueError(f"draws must be at least 2 and batch_size 1, got {draws} and {batch_size}.")
     if not 0 < rate < 1:

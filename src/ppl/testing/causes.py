@@ -86,7 +86,8 @@ def find(case: Case, key: jax.Array) -> Finding:
     prior = of_prior(case.target, case.guide, case.draws.choices, prior_key, len(case.draws.log_target))
     if 0 < case.weights.zeros < 1:
         found.evidence.append(
-            f"the target rules out {_percent(case.weights.zeros)} of the guide's draws: the ELBO is -inf, though "
+            f"the target rules out {_percent(case.weights.zeros)} of the guide's draws: the ELBO is -inf, "
+            f"though "
             "importance weights of zero do no harm."
         )
     if _not_numbers(case, prior, found) or _missed(case, prior, found):
@@ -106,7 +107,8 @@ def find(case: Case, key: jax.Array) -> Finding:
         return found.conclude(
             "model",
             "Give every parameter a proper prior, or check that the data identify it.",
-            f"the target's mass does not end along {rays} of the rays tried, outwards or towards zero, as far as floats "
+            f"the target's mass does not end along {rays} of the rays tried, outwards or towards zero, as "
+            f"far as floats "
             "reach: there is no posterior to approximate.",
         )
     converged = _optimizer(case, train_key, found)
@@ -133,7 +135,8 @@ def _not_numbers(case: Case, prior: PriorDraws | None, found: Finding) -> bool:
         found.conclude(
             "model",
             "Find the operation in the model that overflows or leaves its domain there.",
-            f"the target's log density is not a number, or infinite, at {_percent(bad.mean())} of the guide's draws, "
+            f"the target's log density is not a number, or infinite, at {_percent(bad.mean())} of the "
+            f"guide's draws, "
             f"first at {_shown(case.draws.choices, first)}.",
         )
         return True
@@ -142,7 +145,8 @@ def _not_numbers(case: Case, prior: PriorDraws | None, found: Finding) -> bool:
         found.conclude(
             "model",
             "Find the operation in the model that overflows or leaves its domain there.",
-            f"the model's own log density is not a number, or infinite, at {_percent(worse.mean())} of its prior's "
+            f"the model's own log density is not a number, or infinite, at {_percent(worse.mean())} of its "
+            f"prior's "
             "draws.",
         )
         return True
@@ -164,7 +168,8 @@ def _missed(case: Case, prior: PriorDraws | None, found: Finding) -> bool:
         found.conclude(
             "family",
             "Give the guide the support of the model's choices.",
-            f"the guide cannot draw {_percent(share)} of the posterior's mass, as draws of the prior show: its support "
+            f"the guide cannot draw {_percent(share)} of the posterior's mass, as draws of the prior show: "
+            f"its support "
             "is too small.",
         )
         return True
@@ -174,20 +179,23 @@ def _missed(case: Case, prior: PriorDraws | None, found: Finding) -> bool:
 
 
 def _smaller(guide: Weights, prior: Weights, found: Finding) -> bool:
-    """Whether the evidence is larger by draws of the prior: the whole finding where the guide looks reliable."""
+    """Whether draws of the prior find more evidence: the whole finding where the guide looks reliable."""
     error = math.sqrt(1 / prior.effective_draws + 1 / max(guide.effective_draws, 1.0))
     gap = prior.log_mean - guide.log_mean
     if not gap > max(5 * error, 0.05):
         return False
     share = _percent(1 - math.exp(-gap))
     found.evidence.append(
-        f"the evidence is {gap:.2g} ± {error:.1g} nats larger by draws of the prior than by those of the guide, which "
+        f"the evidence is {gap:.2g} ± {error:.1g} nats larger by draws of the prior than by those of the "
+        f"guide, which "
         f"miss about {share} of the posterior's mass."
     )
     if not guide.reliable:
         return False
     found.reliable = False
-    found.conclude("family", "Look for modes that the guide does not reach: start from elsewhere, or use a mixture.")
+    found.conclude(
+        "family", "Look for modes that the guide does not reach: start from elsewhere, or use a mixture."
+    )
     return True
 
 
@@ -214,7 +222,8 @@ def _optimizer(case: Case, key: jax.Array, found: Finding) -> bool | None:
     """Whether training has converged; `False` where that explains it, `None` where it cannot be told."""
     if case.function is None:
         found.evidence.append(
-            "whether training has converged cannot be told from the guide alone: give the guide as a function, and "
+            "whether training has converged cannot be told from the guide alone: give the guide as a "
+            "function, and "
             "params=."
         )
         return None
@@ -235,13 +244,16 @@ def _optimizer(case: Case, key: jax.Array, found: Finding) -> bool | None:
         return None
     found.attempts[f"guide, {case.steps} steps on"] = after
     slope = (
-        f"the gradient is {'not ' if largest > limit else ''}zero within its noise (largest entry {largest:.1f} "
+        f"the gradient is {'not ' if largest > limit else ''}zero within its noise (largest entry "
+        f"{largest:.1f} "
         f"standard errors, {limit:.1f} happen by chance)"
     )
     gained = f"{case.steps} more steps change the objective by {gain:+.2g} ± {error:.1g}"
     material = gain > max(_ERRORS * error, _MATERIAL)
     if material and after.reliable:
-        found.conclude("optimizer", "Train on.", f"{slope}.", f"{gained}, and k-hat becomes {after.khat:.2f}.")
+        found.conclude(
+            "optimizer", "Train on.", f"{slope}.", f"{gained}, and k-hat becomes {after.khat:.2f}."
+        )
         return False
     if material:
         found.conclude(
@@ -271,7 +283,9 @@ def _gradient(objective: Expectation, params: Any, key: jax.Array) -> tuple[floa
 def _gain(objective: Expectation, before: Any, after: Any, key: jax.Array) -> tuple[float, float]:
     """How much larger the objective has become, with the same keys for both, and the standard error."""
     keys = jax.random.split(key, 2000)
-    values = jax.jit(lambda params: jax.lax.map(lambda k: objective.estimate(k, params), keys, batch_size=500))
+    values = jax.jit(
+        lambda params: jax.lax.map(lambda k: objective.estimate(k, params), keys, batch_size=500)
+    )
     difference = np.asarray(values(after), float) - np.asarray(values(before), float)
     return float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(len(keys)))
 
@@ -298,13 +312,15 @@ def _family(case: Case, where: Any, converged: bool | None, found: Finding) -> F
             "its scales are wrong",
         ),
         COVARIANCE: (
-            "Let the guide's choices depend on each other: ppl.multivariate_normal, or later choices with parameters "
+            "Let the guide's choices depend on each other: ppl.multivariate_normal, or later choices with "
+            "parameters "
             "that depend on earlier ones.",
             "it lacks the correlations",
         ),
         None: (
             "Try heavier tails (ppl.student_t), a mixture, or a transformation of the choices.",
-            "no such move is enough. The shape is wrong (tails, skewness, modes), or the posterior is too far off for "
+            "no such move is enough. The shape is wrong (tails, skewness, modes), or the posterior is too "
+            "far off for "
             "the guide's own draws to tell",
         ),
     }[lacks]

@@ -69,7 +69,7 @@ class Coverage:
 def coverage_of(
     names: tuple[str, ...], ranks: list[np.ndarray], draws: int, rate: float, shown: tuple[float, ...]
 ) -> Coverage:
-    """Coverage from ranks: an interval between the `a`-th draw from below and from above holds ranks `a..L-a`.
+    """Coverage from ranks: the interval from the `a`-th draw to the `a`-th last holds the ranks `a..L-a`.
 
     Of a right posterior it holds the truth with probability `(L + 1 - 2a) / (L + 1)` exactly.
     """

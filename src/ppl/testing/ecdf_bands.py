@@ -28,8 +28,9 @@ class Bands(NamedTuple):
 def bands(replicates: int, draws: int, rate: float) -> Bands:
     r"""Bands for the counts `N F(z)` of `N` ranks that are uniform on `0, ..., L`, at `z = i/(L+1)`.
 
-    A count at one point is binomial. The band is the central interval of each at one common level `gamma`, the
-    largest for which all counts together leave it with probability `rate` at most. That probability is computed
+    A count at one point is binomial. The band is the central interval of each at one common level `gamma`,
+    the largest for which all counts together leave it with probability `rate` at most. That probability is
+    computed
     and not simulated: given their sum, independent Poisson counts of the bins are multinomial, so that the
     probability of staying inside is a chain of `L` convolutions over the sum so far.
 

@@ -42,8 +42,8 @@ class KhatReport:
         elbo_error: its standard error.
         attempts: other proposals that were tried to find the cause.
         reliable: whether estimates under the guide can be trusted; `None` where that cannot be told.
-        cause: of unreliable weights: `optimizer`, `family`, `model`, `optimizer or family` where nothing tells
-            these apart, `unknown`; `none` where the weights are reliable.
+        cause: of unreliable weights: `optimizer`, `family`, `model`, `optimizer or family` where nothing
+            tells these apart, `unknown`; `none` where the weights are reliable.
         evidence: sentences: what was measured.
         advice: what to do.
     """
@@ -113,25 +113,28 @@ def psis_khat(
 ) -> KhatReport:  # fmt: skip
     r"""The tail shape of a guide's importance weights, and what makes it bad: optimizer, family or model.
 
-    The weights `p(x) / q(x)` at draws `x` of the guide have a tail like that of a Pareto distribution, with finite
-    moments up to order `1/k`. Up to `k = 0.7`, or `1 - 1/log10 S` for few draws, estimates under the guide
-    can be trusted, corrected by the weights; beyond, not even corrected. It looks where the guide goes:
-    of a mode far from all draws it knows nothing. That the guide misses mass is noticed where draws of the prior
-    find it, which is the case for few parameters.
+    The weights `p(x) / q(x)` at draws `x` of the guide have a tail like that of a Pareto distribution, with
+    finite moments up to order `1/k`. Up to `k = 0.7`, or `1 - 1/log10 S` for few draws, estimates under the
+    guide can be trusted, corrected by the weights; beyond, not even corrected. It looks where the guide goes:
+    of a mode far from all draws it knows nothing. That the guide misses mass is noticed where draws of the
+    prior find it, which is the case for few parameters.
 
     If the weights are bad, three questions are asked, and the answers are in the report:
 
-    - *model*: is a density not a number or infinite, at draws of the guide or the prior? Does the target's mass
-      along some ray not end, so that there is no posterior?
+    - *model*: is a density not a number or infinite, at draws of the guide or the prior? Does the target's
+      mass along some ray not end, so that there is no posterior?
     - *optimizer*, with `params`: is the objective's gradient there other than zero, and does it gain from
-      `steps` more steps of Adam? If `k` becomes good by that, or the gain is material, the optimizer is the cause.
-    - *family*, if it is not: does the guide become good when its draws are moved to the mean, then to the scales,
-      then to the covariance that the weights ask for? What helps is what the family lacks. If nothing does, it is
+      `steps` more steps of Adam? If `k` becomes good by that, or the gain is material, the optimizer is the
+      cause.
+    - *family*, if it is not: does the guide become good when its draws are moved to the mean, then to the
+      scales, then to the covariance that the weights ask for? What helps is what the family lacks. If nothing
+      does, it is
       the shape: tails, skewness or several modes.
 
     Args:
         target: an unnormalized measure, mostly a conditioned program, as in `ppl.elbo`.
-        guide: a program; or a function from `params` to one, which lets the optimizer be told from the family.
+        guide: a program; or a function from `params` to one, which lets the optimizer be told from the
+            family.
         key: a key made by `jax.random.key`.
         params: where the guide is looked at, if it is a function.
         objective: what `params` were trained to maximize, an expectation of them; by default the ELBO.
@@ -160,9 +163,10 @@ def psis_khat(
         >>> report.reliable, report.cause  # without params nothing tells these two apart
         (False, 'optimizer or family')
 
-    References: Vehtari, Simpson, Gelman, Yao, Gabry, "Pareto smoothed importance sampling", 2024. Yao, Vehtari,
-    Simpson, Gelman, "Yes, but did it work? Evaluating variational inference", 2018. Paananen, Piironen, Bürkner,
-    Vehtari, "Implicitly adaptive importance sampling", 2021.
+    References: Vehtari, Simpson, Gelman, Yao, Gabry, "Pareto smoothed importance sampling", 2024. Yao,
+        Vehtari,
+    Simpson, Gelman, "Yes, but did it work? Evaluating variational inference", 2018. Paananen, Piironen,
+    Bürkner, Vehtari, "Implicitly adaptive importance sampling", 2021.
     """
     check_key(key)
     at = _guide(guide, params)
@@ -179,7 +183,14 @@ def psis_khat(
     attempts = tuple(Attempt(name, other) for name, other in found.attempts.items())
     cause = NONE if found.reliable else found.cause
     return KhatReport(
-        weights, float(logs.mean()), error, attempts, found.reliable, cause, tuple(found.evidence), found.advice
+        weights,
+        float(logs.mean()),
+        error,
+        attempts,
+        found.reliable,
+        cause,
+        tuple(found.evidence),
+        found.advice,
     )
 
 
@@ -187,13 +198,15 @@ def _guide(guide: Any, params: Any) -> Measure:
     if isinstance(guide, Measure):
         if params is not None:
             raise TypeError(
-                "params= goes with a function from parameters to a guide: psis_khat(target, guide, key, params=...), "
+                "params= goes with a function from parameters to a guide: psis_khat(target, guide, key, "
+                "params=...), "
                 "not guide(params)."
             )
         return guide
     if params is None or not callable(guide):
         raise TypeError(
-            "the guide is a program applied to its arguments, guide(params); or a function together with params=."
+            "the guide is a program applied to its arguments, guide(params); or a function together with "
+            "params=."
         )
     at = guide(params)
     if not isinstance(at, Measure):

@@ -1,7 +1,7 @@
 """Pareto-smoothed importance sampling: how heavy the tail of importance weights is, and smoother weights.
 
-The fit of a generalized Pareto distribution is written out here, from the papers: thirty lines of NumPy against
-a dependency on ArviZ. Its tests hold it to ArviZ's numbers and to tails in closed form.
+The fit of a generalized Pareto distribution is written out here, from the papers: thirty lines of NumPy
+against a dependency on ArviZ. Its tests hold it to ArviZ's numbers and to tails in closed form.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ class Weights:
     r"""Importance weights, with their upper tail smoothed. Made by `smoothed`.
 
     Attributes:
-        khat: the estimated shape `k` of the tail: moments of the weights exist up to order `1/k`. `-inf` where
-            the weights do not vary; `nan` where there is no tail to fit.
-        threshold: `min(1 - 1/log10(S), 0.7)` for `S` draws. At most this, estimates from the weights can be trusted.
-        status: `fitted`, or why nothing was: `constant weights`, `tied weights` (the largest are equal, as for a
-            guide with few values), `one draw has all the weight`, `no weight`, `too few draws`, `invalid weights`.
-        log_weights: normalized to sum to one, shape `(S,)`; those of the tail smoothed. Raw where nothing was fitted.
+        khat: the estimated shape `k` of the tail: moments of the weights exist up to order `1/k`. `-inf`
+            where the weights do not vary; `nan` where there is no tail to fit.
+        threshold: `min(1 - 1/log10(S), 0.7)` for `S` draws. At most this, estimates from the weights can be
+            trusted.
+        status: `fitted`, or why nothing was: `constant weights`, `tied weights` (the largest are equal, as
+            for a guide with few values), `one draw has all the weight`, `no weight`, `too few draws`,
+            `invalid weights`.
+        log_weights: normalized to sum to one, shape `(S,)`; those of the tail smoothed. Raw where nothing was
+            fitted.
         effective_draws: one over the sum of the squared weights.
         log_mean: logarithm of the mean of the weights (of the evidence, if the target is unnormalized).
         zeros: fraction of the weights that are zero: draws outside the target's support.
@@ -61,10 +64,11 @@ class Weights:
 def smoothed(log_weights: Any, *, rounding: float = 0.0) -> Weights:
     r"""The tail shape `k` of importance weights, and the weights with their largest ones smoothed.
 
-    The largest `M = floor(min(S/5, 3 sqrt(S)))` of `S` weights, less the next one, are fitted with a generalized
-    Pareto distribution of density `(1 + k x / s)^(-1/k - 1) / s`, by Zhang's and Stephens's estimator with the
-    prior of ten observations at `k = 1/2`. They are then replaced by its quantiles at `(i - 1/2) / M`, none above
-    the largest of them. Weights of zero are weights like others: draws that the target rules out.
+    The largest `M = floor(min(S/5, 3 sqrt(S)))` of `S` weights, less the next one, are fitted with a
+    generalized Pareto distribution of density `(1 + k x / s)^(-1/k - 1) / s`, by Zhang's and Stephens's
+    estimator with the prior of ten observations at `k = 1/2`. They are then replaced by its quantiles at `(i
+    - 1/2) / M`, none above the largest of them. Weights of zero are weights like others: draws that the
+      target rules out.
 
     Args:
         log_weights: logarithms of the weights of independent draws, shape `(S,)`.
@@ -76,13 +80,14 @@ def smoothed(log_weights: Any, *, rounding: float = 0.0) -> Weights:
     Example:
         >>> import numpy as np
         >>> S, k = 4000, 0.5
-        >>> weights = smoothed(-k * np.log((np.arange(S) + 0.5) / S))  # quantiles of a Pareto tail of shape 1/2
+        >>> weights = smoothed(-k * np.log((np.arange(S) + 0.5) / S))  # a Pareto tail of shape 1/2
         >>> round(weights.khat, 1), round(weights.threshold, 2), weights.reliable
         (0.5, 0.7, True)
         >>> smoothed(np.zeros(1000)).status
         'constant weights'
 
-    References: Vehtari, Simpson, Gelman, Yao, Gabry, "Pareto smoothed importance sampling", 2024. Zhang, Stephens,
+    References: Vehtari, Simpson, Gelman, Yao, Gabry, "Pareto smoothed importance sampling", 2024. Zhang,
+        Stephens,
     "A new and efficient estimation method for the generalized Pareto distribution", 2009.
     """
     logs = np.asarray(log_weights, np.float64)
@@ -124,8 +129,8 @@ def _fitted(logs: np.ndarray, rounding: float) -> Weights:
 def generalized_pareto(exceedances: Any) -> tuple[float, float]:
     r"""Shape `k` and scale `s` of a generalized Pareto distribution, for ascending positive exceedances.
 
-    The posterior mean of `b = -k / s` on a grid, under the profile likelihood and a prior around the quartile; `k` is
-    the mean of `log(1 - b x)`, drawn towards one half with the weight of ten observations.
+    The posterior mean of `b = -k / s` on a grid, under the profile likelihood and a prior around the
+    quartile; `k` is the mean of `log(1 - b x)`, drawn towards one half with the weight of ten observations.
 
     Example:
         >>> import numpy as np

@@ -96,7 +96,9 @@ def khat_picture(report: KhatReport) -> Any:
 
 def _tail(axes: Any, report: KhatReport) -> None:
     tail, khat, scale = report.weights.exceedances, report.khat, report.weights.scale
-    axes.set_title("tail of the weights: above its threshold, relative to the largest", fontsize=9, loc="left")
+    axes.set_title(
+        "tail of the weights: above its threshold, relative to the largest", fontsize=9, loc="left"
+    )
     if not len(tail):
         axes.text(0.5, 0.5, report.weights.status, ha="center", transform=axes.transAxes)
         return

@@ -186,9 +186,9 @@ def _moved(kind: str, vectors: np.ndarray, weights: np.ndarray) -> tuple[np.ndar
 def unbounded_rays(where: Space, key: jax.Array) -> int:
     """How many rays have infinite mass, of those along axes and those through draws, as far as floats reach.
 
-    In polar coordinates the mass along a ray is the integral of `p(c + t u) t^D` over `log t`; along an axis, that
-    of a conditional density, `D = 1`. It is infinite where the logarithm does not fall in the end. The same is asked
-    of positive entries towards zero.
+    In polar coordinates the mass along a ray is the integral of `p(c + t u) t^D` over `log t`; along an axis,
+    that of a conditional density, `D = 1`. It is infinite where the logarithm does not fall in the end. The
+    same is asked of positive entries towards zero.
     """
     vectors = where.vectors
     center, sizes = vectors.mean(0), vectors.std(0)

@@ -144,5 +144,7 @@ def rank(key: jax.Array, truth: jax.Array, draws: jax.Array) -> jax.Array:
     It is -1 where one of them is not a number.
     """
     below, equal = (draws < truth).sum(0), (draws == truth).sum(0)
-    found = below + jax.random.randint(key, truth.shape, 0, equal + 1)
+    # As `randint` from 0 to `equal`, but for one block of random bits less.
+    tied = jnp.floor(jax.random.uniform(key, truth.shape) * (equal + 1)).astype(equal.dtype)
+    found = below + jnp.minimum(tied, equal)
     return jnp.where(jnp.isnan(draws).any(0) | jnp.isnan(truth), -1, found)

@@ -85,7 +85,8 @@ def checked(found: Any, split: Split, draws: int) -> tuple[Choices, bool]:
     """
     if not isinstance(found, Mapping):
         raise TypeError(
-            "posterior(key, data) returns a measure, or choices: a dictionary from address to array. It returned "
+            "posterior(key, data) returns a measure, or choices: a dictionary from address to array. It "
+            "returned "
             f"{type(found).__name__}."
         )
     choices = Choices(found)
@@ -101,7 +102,8 @@ def checked(found: Any, split: Split, draws: int) -> tuple[Choices, bool]:
         got = tuple(jnp.shape(choices[address]))
         if got not in (shape, (draws, *shape)):
             raise ValueError(
-                f"the posterior's {show(address)!r} has shape {got}. One draw has shape {shape}; draws={draws} "
+                f"the posterior's {show(address)!r} has shape {got}. One draw has shape {shape}; "
+                f"draws={draws} "
                 f"of them have {(draws, *shape)}."
             )
         singles.add(got == shape)
