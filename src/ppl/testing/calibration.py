@@ -170,8 +170,8 @@ class Calibration:
 def calibrate(
     model: Measure, posterior: Callable[[jax.Array, Choices], Any], key: jax.Array, *, observed: Any,
     replicates: int = 1000, draws: int = 99,
-    quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None, rate: float = 0.01, gate: bool = True,
-        vectorized: bool = True, batch_size: int = 100,
+    quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+    rate: float = 0.01, gate: bool = True, vectorized: bool = True, batch_size: int = 100,
 ) -> Calibration:  # fmt: skip
     r"""Whether an algorithm draws from the posterior, over data that the model itself makes up.
 
@@ -181,23 +181,20 @@ def calibrate(
 
     - each entry of the parameters, and its square about the prior's mean;
     - the log likelihood of the data. Without a function of the data too, nothing is seen of a posterior that
-      ignores
-      them, all or in part: ranks of the parameters alone are uniform even for the prior;
+      ignores them, all or in part: ranks of the parameters alone are uniform even for the prior;
     - a random projection of all parameters, if there are several;
     - whatever `quantities` adds.
 
     The distribution function of each must stay in bands that it leaves by chance with probability `rate / Q`
     at most, computed exactly for ranks that are discrete; all `Q` together with probability `rate` at most.
     A fault that the ranks of these quantities do not show stays unseen, as does one too small for the number
-    of
-    replicates: for a scale that is wrong by a tenth, take some thousands.
+    of replicates: for a scale that is wrong by a tenth, take some thousands.
 
     Args:
         model: a generative function applied to its arguments; it is simulated as a whole.
         posterior: a function of a key and the data (choices) that returns one of: a measure, such as a guide,
             that is drawn from; the parameters as one draw; `draws` draws of them, along a first axis. Draws
-            of one
-            replicate must be independent: thin a Markov chain.
+            of one replicate must be independent: thin a Markov chain.
         key: a key made by `jax.random.key`.
         observed: the addresses of the data, or of programs that hold them.
         replicates: how many truths are drawn.

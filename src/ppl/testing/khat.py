@@ -128,8 +128,7 @@ def psis_khat(
       cause.
     - *family*, if it is not: does the guide become good when its draws are moved to the mean, then to the
       scales, then to the covariance that the weights ask for? What helps is what the family lacks. If nothing
-      does, it is
-      the shape: tails, skewness or several modes.
+      does, it is the shape: tails, skewness or several modes.
 
     Args:
         target: an unnormalized measure, mostly a conditioned program, as in `ppl.elbo`.
