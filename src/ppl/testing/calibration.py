@@ -129,19 +129,13 @@ class Calibration:
 
     def __str__(self) -> str:
         outside = self.outside
-        rows = [["quantity", "p", "shift", "spread", ""]]
+        words = [""] if outside else []
+        rows = [["quantity", "p", "shift", "spread", *words]]
         rest = [q for q in self.quantities if q not in outside]
         shown = [*outside, *rest][:_ROWS]
         for q in shown:
-            rows.append(
-                [
-                    q.name,
-                    _p(q.p_value),
-                    f"{q.shift:+.1f}",
-                    f"{q.spread:+.1f}",
-                    q.words if q in outside else "",
-                ]
-            )
+            row = [q.name, _p(q.p_value), f"{q.shift:+.1f}", f"{q.spread:+.1f}"]
+            rows.append(row + [q.words if q in outside else word for word in words])
         more = len(self.quantities) - len(shown)
         note = f"\n({more} more)" if more else ""
         return f"{self._head()}\n\n{aligned(rows, right=(1, 2, 3))}{note}"

@@ -30,9 +30,8 @@ def bands(replicates: int, draws: int, rate: float) -> Bands:
 
     A count at one point is binomial. The band is the central interval of each at one common level `gamma`,
     the largest for which all counts together leave it with probability `rate` at most. That probability is
-    computed
-    and not simulated: given their sum, independent Poisson counts of the bins are multinomial, so that the
-    probability of staying inside is a chain of `L` convolutions over the sum so far.
+    computed and not simulated: given their sum, independent Poisson counts of the bins are multinomial, so
+    that the probability of staying inside is a chain of `L` convolutions over the sum so far.
 
     Args:
         replicates: the number `N` of ranks.
