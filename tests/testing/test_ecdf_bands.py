@@ -48,6 +48,15 @@ def test_p_values_and_bands_are_one_test():
     assert 20 < sum(answers) < 120
 
 
+@pytest.mark.parametrize(("replicates", "draws"), [(5, 3), (7, 2)])
+def test_p_values_are_exact(replicates, draws):
+    """Over all ranks there are, `P(p <= t) = t` at each value `t` that is attained."""
+    every = itertools.product(range(draws + 1), repeat=replicates)
+    found = np.asarray([p_value(np.asarray(ranks), draws) for ranks in every])
+    for value in np.unique(found.round(12)):
+        assert (found <= value + 1e-11).mean() == pytest.approx(value, abs=1e-11)
+
+
 def test_large_samples_keep_their_precision():
     found = bands(20_000, 99, 1e-4)
     assert found.coverage == pytest.approx(1 - 1e-4, abs=2e-6)

@@ -98,7 +98,10 @@ def test_a_family_without_correlation():
     assert report.khat > 0.7 and report.reliable is False and report.cause == "family"
     assert "training has converged" in report.message and "lacks the correlations" in report.message
     found = {attempt.name: attempt.weights for attempt in report.attempts}
-    assert found["moved to the weighted mean and covariance"].khat < 0.3
+    moved = found["moved to the weighted mean and covariance"]
+    assert moved.khat < 0.3
+    evidence = jax.scipy.stats.norm.logpdf(1.0, 0.0, 10.0**0.5)
+    assert moved.log_mean == pytest.approx(evidence, abs=0.02)  # so that densities of moved draws are right
     assert len(report.plot().axes) == 2
     assert "k-hat" in str(report) and "log evidence" in str(report)
 
@@ -248,6 +251,7 @@ def test_what_cannot_be_told():
 def test_families_are_measures_too():
     report = psis_khat(ppl.normal(0.0, 1.0), ppl.normal(0.0, 0.3), KEY)
     assert report.cause == "optimizer or family" and report.attempts[0].name == "moved to the weighted mean"
+    assert report.attempts[1].weights.log_mean == pytest.approx(0.0, abs=0.02)
 
 
 def test_mistakes_are_named():
