@@ -100,7 +100,7 @@ def test_a_family_without_correlation():
     found = {attempt.name: attempt.weights for attempt in report.attempts}
     moved = found["moved to the weighted mean and covariance"]
     assert moved.khat < 0.3
-    evidence = jax.scipy.stats.norm.logpdf(1.0, 0.0, 10.0**0.5)
+    evidence = float(jax.scipy.stats.norm.logpdf(1.0, 0.0, 10.0**0.5))
     assert moved.log_mean == pytest.approx(evidence, abs=0.02)  # so that densities of moved draws are right
     assert len(report.plot().axes) == 2
     assert "k-hat" in str(report) and "log evidence" in str(report)

@@ -86,7 +86,9 @@ def _tables(replicates: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _limits(below: np.ndarray, above: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """The counts with more than half the level on either side."""
-    return (below <= level / 2).sum(1), (above > level / 2).sum(1) - 1
+    # By symmetry many probabilities are equal but for rounding.
+    half = level / 2 * (1 + 1e-9)
+    return (below <= half).sum(1), (above > half).sum(1) - 1
 
 
 def leaving(below: np.ndarray, above: np.ndarray, level: float) -> float:
