@@ -68,7 +68,7 @@ def p_value(ranks: np.ndarray, draws: int) -> float:
     below, above = _tables(len(ranks), draws)
     at = np.arange(draws)
     level = 2 * float(np.minimum(below[at, counts], above[at, counts]).min())
-    return leaving(below, above, min(level, 1.0))
+    return leaving(below, above, level)
 
 
 def below_points(ranks: np.ndarray, draws: int) -> np.ndarray:
