@@ -135,7 +135,7 @@ def test_it_overrides_what_the_program_names_and_later_calls_override_earlier():
 
 
 def test_arrays_of_estimators_may_be_traced():
-    objective = ppl.expectation(lambda p: 100.0 + (ppl.flip(p).using(Reinforce()) @ "win"))
+    objective = ppl.expectation(lambda p: jnp.where(ppl.flip(p).using(Reinforce()) @ "win", 101.0, 100.0))
 
     def spread(baseline):
         chosen = objective.using({"win": Reinforce(baseline=baseline)})

@@ -7,6 +7,7 @@ expectations, and unbiased gradient estimators are derived from the program.
 from ppl import errors as errors
 from ppl import estimators as estimators
 from ppl import families as families
+from ppl import testing as testing
 from ppl.choices import Choices as Choices
 from ppl.detached import detached as detached
 from ppl.errors import DiscontinuousReparameterization as DiscontinuousReparameterization

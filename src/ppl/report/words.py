@@ -38,7 +38,7 @@ def _parts(report: VarianceReport) -> str:
     whole = report.gradient.variance
     share = report.direct.variance / whole if whole else 0.0
     rows.append(["(direct)", "", "", *_part(report.direct, share)])
-    return table(rows, right=(3, 4, 5))
+    return aligned(rows, right=(3, 4, 5))
 
 
 def _part(part: Measurement, share: float) -> list[str]:
@@ -50,7 +50,7 @@ def _parameters(report: VarianceReport) -> str:
     for number, name in enumerate(report.parameters):
         noise = report.gradient.signal_to_noise_of(number)
         rows.append([name, f"{report.gradient.variances[number]:.3g}", f"{noise:.2g}"])
-    return table(rows, right=(1, 2))
+    return aligned(rows, right=(1, 2))
 
 
 def _alternatives(report: VarianceReport) -> str:
@@ -66,8 +66,8 @@ def _alternatives(report: VarianceReport) -> str:
             rows.append(
                 [choice.address, name, _times(ratio.variance), _times(ratio.effort), _times(ratio.cost)]
             )
-    measured = [table(rows, right=(2, 3, 4))] if len(rows) > 1 else []
-    return "\n".join([*measured, *notes])
+    table = [aligned(rows, right=(2, 3, 4))] if len(rows) > 1 else []
+    return "\n".join([*table, *notes])
 
 
 def best(choice: Choice, whole: Measurement) -> tuple[Alternative, Comparison] | None:
@@ -148,7 +148,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[int]) -> str:
     """Rows with aligned columns, a line under the first; columns in `right` are flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
 

@@ -14,8 +14,8 @@ from ppl.errors import PPLError
 from ppl.expectation import Expectation
 from ppl.noise import check_key
 from ppl.report.alternatives import spots
+from ppl.testing.compared import Point, estimator, labels, point
 from ppl.testing.exact import exactly, moments
-from ppl.testing.quantities import Point, estimator, labels, point
 from ppl.testing.report import BIASED, UNRESOLVED, BiasReport
 from ppl.testing.statistical import Budget, drawing, sequentially
 from ppl.testing.truth import Truth, by_quadrature, differences, from_differences

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from ppl.testing.breaks import Breaks
+from ppl.testing.compared import Point, labels
 from ppl.testing.integrate import jaxpr_of, over_noise
-from ppl.testing.quantities import Point, labels
 from ppl.testing.report import BIASED, UNBIASED, UNRESOLVED, BiasReport, Row
 from ppl.testing.rules import LEVELS
 from ppl.testing.truth import Truth

@@ -1,151 +1,150 @@
-"""What is compared when an estimator is checked: a value, and derivatives along directions."""
+"""The quantities whose ranks are looked at in simulation-based calibration, and the ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppl.derived import is_float, moving_arrays
-from ppl.expectation import Expectation
-from ppl.transforms.stage import Arguments, Staged, split
+from ppl.address import Address, canonical, nearest, show
+from ppl.choices import Choices
+from ppl.errors import UnknownAddress
+from ppl.measure import Measure
 
-COORDINATES = 16
-"""How many parameters get a direction each; of more, random directions only are looked at."""
+# Draws of the prior that say where a parameter lies and how far it spreads.
+_PRIOR_DRAWS = 256
+
+PARAMETER, SQUARE, LIKELIHOOD, PROJECTION, CUSTOM = (
+    "parameter", "square", "likelihood", "projection", "custom",
+)  # fmt: skip
 
 
-class Point(NamedTuple):
-    """An objective at its arguments, in double precision.
+class Split(NamedTuple):
+    """Which choices of a model are data and which are parameters.
 
     Attributes:
-        objective: the objective.
-        parts: its arguments.
-        moving: which arrays among them are differentiated.
-        argnums: of which arguments they are.
-        names: of the scalar parameters.
-        directions: unit vectors, one row each.
-        labels: of the directions.
+        observed: what the user calls data.
+        addresses: of the parameters.
+        shapes: of the parameters.
     """
 
-    objective: Expectation
-    parts: Arguments
-    moving: list[bool]
-    argnums: Any
-    names: list[str]
-    directions: np.ndarray
-    labels: list[str]
+    observed: tuple[Any, ...]
+    addresses: tuple[Address, ...]
+    shapes: tuple[tuple[int, ...], ...]
 
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """The arguments."""
-        return self.parts.rebuild(list(self.parts.arrays))[0]
+    def data(self, choices: Choices) -> Choices:
+        """The data among the choices of the model."""
+        return choices.select(*self.observed)
 
-    def staged(self) -> Staged:
-        """The program."""
-        return self.objective.stage(*self.args)
+    def parameters(self, choices: Choices) -> Choices:
+        """The parameters among the choices of the model."""
+        return choices.without(*self.observed)
 
-    def moved(self, steps: np.ndarray) -> list[np.ndarray]:
-        """The arrays at several points: with a leading axis, moved by each row of `steps`."""
-        found, start = [], 0
-        for array, move in zip(self.parts.arrays, self.moving, strict=True):
-            x = np.broadcast_to(np.asarray(array), (len(steps), *np.shape(array)))
-            if move:
-                size = int(np.size(array))
-                x = x + steps[:, start : start + size].reshape(x.shape)
-                start += size
-            found.append(x)
-        return found
+    def flat(self, choices: Any) -> jax.Array:
+        """All entries of the parameters, one after another; shape `(D,)`."""
+        return jnp.concatenate([jnp.ravel(jnp.asarray(choices[a], float)) for a in self.addresses])
 
-    def scales(self) -> np.ndarray:
-        """How large each parameter is."""
-        flat = [np.ravel(x) for x, move in zip(self.parts.arrays, self.moving, strict=True) if move]
-        return np.concatenate(flat).astype(float) if flat else np.zeros(0)
+    def names(self) -> list[str]:
+        """A name for each of these entries."""
+        return [
+            show(address) + (str(list(index)).replace(" ", "") if index else "")
+            for address, shape in zip(self.addresses, self.shapes, strict=True)
+            for index in np.ndindex(*shape)
+        ]
 
 
-def in_double(tree: Any) -> Any:
-    """The same with floats in double precision; call it where that is enabled."""
+def split_of(model: Measure, observed: Any) -> Split:
+    """Splits a model's choices.
 
-    def convert(leaf: Any) -> Any:
-        array = isinstance(leaf, (jax.Array, np.ndarray, np.generic, float))
-        return jnp.asarray(leaf, jnp.float64) if array and is_float(leaf) else leaf
-
-    return jax.tree.map(convert, tree)
-
-
-def point(objective: Expectation, args: Sequence[Any], argnums: Any, random: int, key: jax.Array) -> Point:
-    """The objective at arguments, and the directions that are looked along."""
-    double = in_double(tuple(args))
-    parts, moving = moving_arrays(objective, double, argnums)
-    names = _names(tuple(args), moving)
-    size = len(names)
-    rows = [np.eye(size)] if size <= COORDINATES else []
-    labels = list(names) if size <= COORDINATES else []
-    if size > 1:
-        more = np.asarray(jax.random.normal(key, (random, size), jnp.float64))
-        rows.append(more / np.linalg.norm(more, axis=1, keepdims=True))
-        labels += [f"random direction {number + 1}" for number in range(random)]
-    directions = np.concatenate(rows) if rows else np.zeros((0, size))
-    return Point(objective, parts, moving, argnums, names, directions, labels)
-
-
-def _names(args: tuple[Any, ...], moving: list[bool]) -> list[str]:
-    names = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(args):
-        if not split(leaf, floats=True).arrays:
-            continue
-        path = path if len(args) > 1 else path[1:]
-        base = jax.tree_util.keystr(path) if path else ""
-        for index in np.ndindex(*np.shape(leaf)):
-            names.append((base + (str(list(index)) if index else "")) or "argument")
-    sizes = [int(np.size(x)) for x in split((args, {}), floats=True).arrays]
-    keep = np.repeat(moving, sizes)
-    return [name for name, here in zip(names, keep, strict=True) if here]
+    Raises:
+        UnknownAddress: something called observed is no choice of the model.
+        ValueError: nothing is left to be inferred.
+    """
+    wanted = tuple(observed) if isinstance(observed, list | tuple | set) else (observed,)
+    choices = Choices(jax.eval_shape(model.simulate, jax.random.key(0)).choices)
+    known = [show(address) for address, _ in choices.leaves()]
+    for address in wanted:
+        if not list(choices.select(address).leaves()):
+            name = show(canonical(address))
+            raise UnknownAddress(
+                f"observed={name!r} is no choice of {model!r}, which has {', '.join(map(repr, known))}."
+                f"{nearest(name, known)}"
+            )
+    rest = list(choices.without(*wanted).leaves())
+    if not rest:
+        raise ValueError(
+            f"every choice of {model!r} is observed: there is no parameter whose posterior could be wrong. "
+            f"Name only the data in observed=, of {', '.join(map(repr, known))}."
+        )
+    return Split(wanted, tuple(a for a, _ in rest), tuple(tuple(leaf.shape) for _, leaf in rest))
 
 
-def labels(at: Point, order: int) -> list[str]:
-    """The name of each quantity of `estimator`."""
-    first = ["value", *(f"d/d {label}" for label in at.labels)]
-    second = [f"second, {label}" for label in at.labels] if order > 1 else []
-    return first + second
+class Quantities(NamedTuple):
+    """Functions of parameters and data, evaluated together as a vector; a pytree but for its functions.
+
+    Attributes:
+        model: what parameters and data are scored under.
+        split: which choices are which.
+        mean, scale: of each entry of the parameters under the prior; shape `(D,)`.
+        direction: a random unit vector, shape `(D,)`.
+        custom: the user's, from name to function of choices and data.
+    """
+
+    model: Measure
+    split: Split
+    mean: jax.Array
+    scale: jax.Array
+    direction: jax.Array
+    custom: Mapping[str, Callable[[Any, Any], Any]]
+
+    def kinds(self) -> list[tuple[str, str]]:
+        """Name and kind of each entry of the vector."""
+        names = self.split.names()
+        found = [(name, PARAMETER) for name in names] + [(f"{name} squared", SQUARE) for name in names]
+        found.append(("log likelihood", LIKELIHOOD))
+        if len(names) > 1:
+            found.append(("projection", PROJECTION))
+        return found + [(name, CUSTOM) for name in self.custom]
+
+    def values(self, key: jax.Array, choices: Choices, data: Choices) -> jax.Array:
+        """The vector for one set of parameters. The key must be the same for all that are compared."""
+        flat = (self.split.flat(choices) - self.mean) / self.scale
+        joint = self.model.log_density(data | choices)
+        # Where data come last, this is the density of the parameters, and the draw of data is not used.
+        prior = self.model.generate(key, choices)[1]
+        rest = [jnp.asarray(joint - prior, float)]
+        if flat.size > 1:
+            rest.append(flat @ self.direction)
+        rest += [jnp.asarray(function(choices, data), float) for function in self.custom.values()]
+        return jnp.concatenate([flat, flat**2, jnp.stack(rest)])
 
 
-def estimator(at: Point, order: int, num_samples: int) -> Any:
-    """The quantities of one run, as a function of a key and the arrays."""
-
-    def quantities(key: jax.Array, *arrays: Any) -> jax.Array:
-        args = at.parts.rebuild(list(arrays))[0]
-        options = {"argnums": at.argnums, "num_samples": num_samples}
-        value, gradient = at.objective.value_and_grad(key, *args, **options)
-        flat = _flat(gradient)
-        found = [value[None], at.directions @ flat]
-        if order > 1:
-            found.append(_curvatures(at, key, arrays, num_samples))
-        return jnp.concatenate(found)
-
-    return quantities
-
-
-def _flat(tree: Any) -> jax.Array:
-    leaves = [jnp.ravel(x) for x in jax.tree.leaves(tree)]
-    return jnp.concatenate(leaves) if leaves else jnp.zeros(0)
+def quantities_of(
+    model: Measure, split: Split, key: jax.Array, custom: Mapping[str, Callable[[Any, Any], Any]]
+) -> Quantities:
+    """The quantities of a model, centered and scaled by draws of its prior that are used for nothing else."""
+    prior_key, direction_key = jax.random.split(key)
+    one = lambda key: split.flat(split.parameters(model.simulate(key).choices))
+    draws = jax.jit(jax.vmap(one))(jax.random.split(prior_key, _PRIOR_DRAWS))
+    draws = jnp.where(jnp.isfinite(draws), draws, 0.0)
+    scale = draws.std(0)
+    direction = jax.random.normal(direction_key, draws.shape[1:])
+    return Quantities(
+        model, split, draws.mean(0), jnp.where(scale > 0, scale, 1.0),
+        direction / jnp.linalg.norm(direction), custom,
+    )  # fmt: skip
 
 
-def _curvatures(at: Point, key: jax.Array, arrays: Sequence[Any], num_samples: int) -> jax.Array:
-    """The second derivative of the surrogate along each direction."""
-    sizes = [int(np.size(x)) for x, move in zip(arrays, at.moving, strict=True) if move]
+def rank(key: jax.Array, truth: jax.Array, draws: jax.Array) -> jax.Array:
+    """How many of the draws, along the first axis, lie below the truth, ties in random order.
 
-    def along(direction: Any) -> jax.Array:
-        parts = iter(jnp.split(direction, np.cumsum(sizes)[:-1]) if sizes else [])
-        steps = [next(parts).reshape(jnp.shape(x)) if move else None
-                 for x, move in zip(arrays, at.moving, strict=True)]  # fmt: skip
-
-        def value(t: Any) -> jax.Array:
-            moved = [x if step is None else x + t * step for x, step in zip(arrays, steps, strict=True)]
-            return at.objective.surrogate(key, *at.parts.rebuild(moved)[0], num_samples=num_samples)
-
-        return jax.jvp(jax.grad(value), (0.0,), (1.0,))[1]
-
-    return jnp.stack([along(jnp.asarray(direction)) for direction in at.directions])
+    It is -1 where one of them is not a number.
+    """
+    below, equal = (draws < truth).sum(0), (draws == truth).sum(0)
+    # As `randint` from 0 to `equal`, but for one block of random bits less.
+    tied = jnp.floor(jax.random.uniform(key, truth.shape) * (equal + 1)).astype(equal.dtype)
+    found = below + jnp.minimum(tied, equal)
+    return jnp.where(jnp.isnan(draws).any(0) | jnp.isnan(truth), -1, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ppl.report.words import table
+from ppl.report.words import aligned
 
 UNBIASED, BIASED, UNRESOLVED = "unbiased", "biased", "unresolved"
 
@@ -84,7 +84,7 @@ def text(report: BiasReport) -> str:
         f"{report.verdict}, {_how(report)}",
         f"truth: {report.source}",
         "",
-        table(rows, right=(1, 2, 3, 4, 5)),
+        aligned(rows, right=(1, 2, 3, 4, 5)),
     ]
     return "\n".join([*lines, *(["", *report.notes] if report.notes else [])])
 
