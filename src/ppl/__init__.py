@@ -4,10 +4,12 @@ Models and variational families are generative functions, objectives are program
 expectations, and unbiased gradient estimators are derived from the program.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ppl import errors as errors
 from ppl import estimators as estimators
 from ppl import families as families
-from ppl import testing as testing
 from ppl.choices import Choices as Choices
 from ppl.detached import detached as detached
 from ppl.errors import DiscontinuousReparameterization as DiscontinuousReparameterization
@@ -55,3 +57,13 @@ from ppl.train.fit import FitResult as FitResult
 from ppl.train.fit import fit as fit
 from ppl.transforms.one_term import one_term as one_term
 from ppl.transforms.vouched import continuous as continuous
+
+if TYPE_CHECKING:
+    from ppl import testing as testing
+
+
+def __getattr__(name: str) -> Any:
+    """`ppl.testing` is imported on first use: it needs SciPy's statistics, which take a while to import."""
+    if name == "testing":
+        return importlib.import_module("ppl.testing")
+    raise AttributeError(f"module 'ppl' has no attribute {name!r}")

@@ -151,7 +151,8 @@ class Expectation:
             >>> from ppl.estimators import Reinforce
             >>> @ppl.expectation
             ... def reward(p):
-            ...     return 100.0 + (ppl.flip(p).using(Reinforce(baseline="average")) @ "win")
+            ...     win = ppl.flip(p).using(Reinforce(baseline="average")) @ "win"
+            ...     return jax.numpy.where(win, 101.0, 100.0)
             >>> state = reward.initial_state(0.5)
             >>> for step in range(3):
             ...     key = jax.random.fold_in(jax.random.key(0), step)
