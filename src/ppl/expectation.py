@@ -197,9 +197,14 @@ class Expectation:
         return self._call(_Exact, args)
 
     def first_nonfinite(self, key: jax.Array, *args: Any, num_samples: int = 1) -> str | None:
-        """The first draw or log density that is not finite in the runs of `key`, in words."""
+        """The first draw or log density that is not finite in the runs of `key`, in words.
+
+        If all are finite, the first whose derivative in the first argument is not; then the first log density
+        that is not finite at a value that is summed over, or tried by an estimator.
+        """
         staged = self.stage(*args)
-        return first_nonfinite(staged.jaxpr, staged.arrays, check_key(key), samples(num_samples))
+        moving = moving_arrays(self, args, 0)[1] if args else [False] * len(staged.arrays)
+        return first_nonfinite(staged.jaxpr, staged.arrays, moving, check_key(key), samples(num_samples))
 
     def _call(self, method: type[_Method], *arguments: Any) -> Any:
         return compiled(method(self.function), self.layers, *arguments)
