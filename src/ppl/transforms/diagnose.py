@@ -232,7 +232,9 @@ def _kind(found: Sequence[float]) -> str:
     nan, low, high = found
     if nan:
         return "nan"
-    return "inf" if high else "-inf: a value outside the support, or beyond the range of floats" if low else ""
+    return (
+        "inf" if high else "-inf: a value outside the support, or beyond the range of floats" if low else ""
+    )
 
 
 def _words(equation: Any, found: Sequence[float]) -> str:
