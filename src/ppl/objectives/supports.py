@@ -39,12 +39,18 @@ def check_supports(target: Measure, guide: Measure, objective: str, *, zero_weig
         found = _conflict(from_guide, from_target, values_guide, values_target, zero_weights)
         if found is not None:
             raise SupportMismatch(
-                f"{objective}: the guide's choice {where_guide} {found[0]}, the target's {where_target} {found[1]}. "
-                "At a value outside its support the target's log density is -inf, and so is the expected value "
-                "of the objective. Give the guide a family with the support of the target's, or make the "
-                "target's choice on the guide's support and transform its value: `jnp.exp(x)`, "
-                "`jax.nn.sigmoid(x)`, with the change of variables in its prior."
+                f"{objective}: the guide's choice {where_guide} {found[0]}; the target's, {where_target}, "
+                f"{found[1]}. {found[2]} Give the guide a family with the support of the target's, or give "
+                "the target's choice the guide's support and transform its value (`jnp.exp(x)`, "
+                "`jax.nn.sigmoid(x)`), with the change of variables in its prior."
             )
+
+
+_NEVER = (
+    "At a value outside its support the target's log density is -inf, and so is the expected value of the "
+    "objective, whatever the parameters."
+)
+_KINDS = "A probability and a density are no ratio: the difference of their logarithms bounds nothing."
 
 
 Known = tuple[Any, str, Any]
@@ -77,24 +83,24 @@ def _may_be_left_out(item: Occurrence) -> bool:
 
 def _conflict(
     guide: Any, target: Any, values_guide: Any, values_target: Any, zero_weights: bool
-) -> tuple[str, str] | None:
-    """What the guide's choice does and the target's does not, in words."""
+) -> tuple[str, str, str] | None:
+    """What the guide's choice has and the target's has not, in words, and what comes of it."""
     mine, others = extent(guide), extent(target)
     if mine is None or others is None:
         return None
     if mine.discrete != others.discrete:
         words = {True: "is discrete", False: "has a density"}
-        return words[mine.discrete], words[others.discrete]
+        return words[mine.discrete], words[others.discrete], _KINDS
     if zero_weights:
         return None
     if values_guide is not None and values_target is not None:
         return _values(np.asarray(values_guide), np.asarray(values_target))
     if mine.size > others.size or (others.simplex and not mine.simplex):
-        return f"has {mine.words}", f"has {others.words}"
+        return f"has {mine.words}", f"has {others.words}", _NEVER
     return None
 
 
-def _values(mine: np.ndarray, others: np.ndarray) -> tuple[str, str] | None:
+def _values(mine: np.ndarray, others: np.ndarray) -> tuple[str, str, str] | None:
     """The first of the guide's values that the target's choice never has."""
     if mine.shape[1:] != others.shape[1:]:
         return None
@@ -102,7 +108,4 @@ def _values(mine: np.ndarray, others: np.ndarray) -> tuple[str, str] | None:
     outside = [value.tolist() for value in mine if tuple(np.ravel(value).tolist()) not in known]
     if not outside:
         return None
-    return (
-        f"may be {outside[0]} (one of {len(mine)} values)",
-        f"has {len(others)} values, {outside[0]} not one of them",
-    )
+    return f"may be {outside[0]}, one of {len(mine)} values", f"has {len(others)} others", _NEVER

@@ -27,10 +27,12 @@ def _symptom(plan: Plan, state: State, value: Any, grads: Any) -> str:
     if not bool(is_finite(value)):
         return f"the objective is {float(value)}"
     if leaves := _not_finite(grads):
-        return f"the objective is {value:.6g}, but its gradient is not finite with respect to {', '.join(leaves)}"
+        names = ", ".join(leaves)
+        return f"the objective is {value:.6g}, but its gradient is not finite with respect to {names}"
+    names = ", ".join(_not_finite(descend(plan, value, grads, state)[0]))
     return (
-        f"{', '.join(_not_finite(descend(plan, value, grads, state)[0]))} became not finite in an update from "
-        "finite gradients: lower the optimizer's step size, or clip its updates"
+        f"{names} became not finite in an update from finite gradients: "
+        "lower the optimizer's step size, or clip its updates"
     )
 
 

@@ -1,7 +1,7 @@
-"""Which number of a run is the first that is not finite: a draw, a log density, or a derivative of one.
+"""Which number of a run is the first that is not finite: a draw, a log density, or a derivative.
 
-Three looks, each only where the one before it saw nothing: at the values of a plain run; at their derivatives;
-and at the values of the derived program, whose further runs take values that were not drawn.
+Three looks, each only where the one before it saw nothing: at the values of a plain run; at their
+derivatives; and at the values of the derived program, whose further runs take values that were not drawn.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _Watch(_Look):
 
 
 class _Sum(_Look):
-    """Adds up what is watched, up to and with the number `last`: draws that move, scores and log densities."""
+    """Adds up what is watched, to the number `last` inclusive: draws that move, scores, log densities."""
 
     totals = ("sum",)
 

@@ -86,9 +86,10 @@ def _by_assignment(jaxpr: Any, arguments: Sequence[Any]) -> Any:
     total = math.prod(len(item.site.support) ** size for item, size in zip(items, sizes, strict=True))
     if total > JOINT_LIMIT:
         raise UnsupportedProgram(
-            f"the exact value takes {total} assignments of {sum(sizes)} choices, more than {JOINT_LIMIT}: "
-            f"{_listed(items, sizes)}. Only independent lanes and the steps of a Markov chain are summed one "
-            "by one, and these are not. Use `estimate`, which samples, or fewer choices."
+            f"the exact value takes {total} assignments of {sum(sizes)} choices, more than "
+            f"{JOINT_LIMIT}: {_listed(items, sizes)}. Only independent lanes, and the steps of a Markov chain "
+            "with few states, are summed one by one, and these are not. Use `estimate`, which samples, or "
+            "fewer choices."
         )
 
     def assigned(number: Any) -> Any:
