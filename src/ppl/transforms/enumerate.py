@@ -87,9 +87,9 @@ def _by_assignment(jaxpr: Any, arguments: Sequence[Any]) -> Any:
     if total > JOINT_LIMIT:
         raise UnsupportedProgram(
             f"the exact value takes {total} assignments of {sum(sizes)} choices, more than "
-            f"{JOINT_LIMIT}: {_listed(items, sizes)}. Only independent lanes, and the steps of a Markov chain "
-            "with few states, are summed one by one, and these are not. Use `estimate`, which samples, or "
-            "fewer choices."
+            f"{JOINT_LIMIT}: {_listed(items, sizes)}. Only independent lanes, and the steps of a Markov "
+            "chain with few states, are summed one by one, and these are not. Use `estimate`, which samples, "
+            "or fewer choices."
         )
 
     def assigned(number: Any) -> Any:
