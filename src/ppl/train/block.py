@@ -96,14 +96,17 @@ def _step(plan: Plan, key: jax.Array, fixed: Any, data: Any, first: jax.Array, l
     value, grads, estimator_state = value_and_grad(
         plan, step_key, state.trained, state.estimator_state, fixed, batch
     )
-    trained, optimizer_state = descend(plan, value, grads, state)
-    finite = is_finite((value, grads, trained))
-    # A bad step leaves parameters and optimizer as they were, bit for bit. A branch, because selecting
+    kept = (state.trained, state.optimizer_state, state.estimator_state, jnp.bool_(False))
+
+    def moved() -> Any:
+        trained, optimizer_state = descend(plan, value, grads, state)
+        intact = is_finite(trained)
+        return jax.lax.cond(intact, lambda: (trained, optimizer_state, estimator_state, intact), lambda: kept)
+
+    # A bad step leaves parameters and optimizer as they were, bit for bit. Branches, because selecting
     # old or new number by number would cost a third of a small step.
-    trained, optimizer_state, estimator_state = jax.lax.cond(
-        finite,
-        lambda: (trained, optimizer_state, estimator_state),
-        lambda: (state.trained, state.optimizer_state, state.estimator_state),
+    trained, optimizer_state, estimator_state, finite = jax.lax.cond(
+        is_finite((value, grads)), moved, lambda: kept
     )
     values = loop.values.at[loop.done].set(value)
     state = State(trained, optimizer_state, estimator_state, cursor)
