@@ -36,8 +36,18 @@ def matches(pattern: str, address: Address) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the closest known address, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    """A hint that names the closest known address, or nothing.
+
+    Upper and lower case count as the same, and an address that lacks or adds enclosing components is close.
+
+    Example:
+        >>> nearest("Z", ["z", "y"]), nearest("z", ["sub/z", "y"]), nearest("w", ["z"])
+        (" Did you mean 'z'?", " Did you mean 'sub/z'?", '')
+    """
+    addresses = list(known)
+    lower = {address.lower(): address for address in reversed(addresses)}
+    close = [lower[found] for found in difflib.get_close_matches(name.lower(), list(lower), n=1)]
+    close += [a for a in addresses if a.endswith("/" + name) or name.startswith(a + "/")]
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

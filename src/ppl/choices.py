@@ -27,7 +27,15 @@ class Choices(dict[str, Any]):
 
     def __init__(self, entries: Mapping[Any, Any] | None = None) -> None:
         super().__init__()
-        for address, value in (entries or {}).items():
+        if entries is None:
+            entries = {}
+        if not isinstance(entries, Mapping):
+            raise TypeError(
+                f"choices are a mapping from address to value, got {_describe(entries)}. The draw of a "
+                "single distribution has no address: give it one, by a program of one choice, "
+                "`ppl.gen(lambda ...: family(...) @ 'name')`."
+            )
+        for address, value in entries.items():
             self._insert(canonical(address), value)
 
     def _insert(self, address: Address, value: Any) -> None:
@@ -117,6 +125,10 @@ class Choices(dict[str, Any]):
 
     def __repr__(self) -> str:
         return f"Choices({dict.__repr__(self)})"
+
+
+def _describe(value: Any) -> str:
+    return f"an array of shape {value.shape}" if isinstance(value, jax.Array) else repr(value)
 
 
 def _leaves(address: Address, value: Any) -> Iterator[tuple[Address, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,19 @@ def derived(
         return run(False)
     found = jax.vmap(run, axis_name=SAMPLES)(jnp.zeros(num_samples, bool))
     return jax.tree.map(lambda x: jnp.mean(x, axis=0), found)
+
+
+def samples(number: Any) -> int:
+    """The number of runs to average; the mean over none would be nan, and its gradient a silent zero.
+
+    Raises:
+        TypeError: it is not whole. ValueError: it is less than one.
+    """
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise TypeError(f"num_samples is a whole number, for which the program is compiled, got {number!r}.")
+    if operator.index(number) < 1:
+        raise ValueError(f"num_samples is at least 1, got {number}.")
+    return operator.index(number)
 
 
 def moving_arrays(of: Any, args: tuple[Any, ...], argnums: Any) -> tuple[Arguments, list[bool]]:

@@ -23,6 +23,10 @@ class EstimatorNotAdmitted(UnsupportedProgram):
     """The chosen gradient estimator does not exist for this family."""
 
 
+class SupportMismatch(UnsupportedProgram):
+    """A guide proposes values that its target never has, so that the objective is minus infinity."""
+
+
 class ChoiceOutsideProgram(PPLError):
     """A random choice was made where nothing says what it means."""
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ppl.choose import Using, layered
 from ppl.compiled import compiled
-from ppl.derived import average, derived, is_float, moving_arrays, picked, surrogate_of
+from ppl.derived import average, derived, is_float, moving_arrays, picked, samples, surrogate_of
 from ppl.distributions.density import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
@@ -111,7 +111,7 @@ class Expectation:
 
         The result refuses to be differentiated: its derivative is not that of the expected value.
         """
-        return self._call(_Estimate, check_key(key), args, num_samples)
+        return self._call(_Estimate, check_key(key), args, samples(num_samples))
 
     def grad(self, key: jax.Array, *args: Any, argnums: Any = 0, num_samples: int = 1) -> Any:
         """An unbiased estimate of the gradient of the expected value.
@@ -127,7 +127,7 @@ class Expectation:
         self, key: jax.Array, *args: Any, argnums: Any = 0, num_samples: int = 1
     ) -> tuple[jax.Array, Any]:
         """Unbiased estimates of the expected value and of its gradient, from the same runs."""
-        return self._call(_ValueAndGrad, check_key(key), args, argnums, num_samples)
+        return self._call(_ValueAndGrad, check_key(key), args, argnums, samples(num_samples))
 
     def initial_state(self, *args: Any) -> dict[str, Any]:
         """The state of the estimators before the first step of training: what `learn` begins with.
@@ -160,7 +160,8 @@ class Expectation:
             >>> 100.0 <= float(state["win"][0] / state["win"][1]) <= 101.0
             True
         """
-        return self._call(_Learn, check_key(key), dict(state), args, argnums, num_samples, bool(maximize))
+        number = samples(num_samples)
+        return self._call(_Learn, check_key(key), dict(state), args, argnums, number, bool(maximize))
 
     def jvp(
         self, key: jax.Array, primals: Sequence[Any], tangents: Sequence[Any], *, num_samples: int = 1
@@ -170,7 +171,7 @@ class Expectation:
         Forward mode; loops of unknown length are allowed. `primals` and `tangents` are sequences, one
         entry for each argument, as for `jax.jvp`.
         """
-        return self._call(_Jvp, check_key(key), tuple(primals), tuple(tangents), num_samples)
+        return self._call(_Jvp, check_key(key), tuple(primals), tuple(tangents), samples(num_samples))
 
     def surrogate(self, key: jax.Array, *args: Any, num_samples: int = 1) -> jax.Array:
         """The differentiable function itself.
@@ -186,7 +187,7 @@ class Expectation:
         check_continuity(
             staged.jaxpr, [is_float(x) for x in staged.arrays], reverse=False, moving_support=moving_support
         )
-        return average(staged, key, num_samples, order=2)
+        return average(staged, key, samples(num_samples), order=2)
 
     def exact(self, *args: Any) -> jax.Array:
         """The expected value itself, by summing over every choice; differentiable.
@@ -197,9 +198,14 @@ class Expectation:
         return self._call(_Exact, args)
 
     def first_nonfinite(self, key: jax.Array, *args: Any, num_samples: int = 1) -> str | None:
-        """The first draw or log density that is not finite in the runs of `key`, in words."""
+        """The first draw or log density that is not finite in the runs of `key`, in words.
+
+        If all are finite, the first whose derivative in the first argument is not; then the first log density
+        that is not finite at a value that is summed over, or tried by an estimator.
+        """
         staged = self.stage(*args)
-        return first_nonfinite(staged.jaxpr, staged.arrays, check_key(key), num_samples)
+        moving = moving_arrays(self, args, 0)[1] if args else [False] * len(staged.arrays)
+        return first_nonfinite(staged.jaxpr, staged.arrays, moving, check_key(key), samples(num_samples))
 
     def _call(self, method: type[_Method], *arguments: Any) -> Any:
         return compiled(method(self.function), self.layers, *arguments)

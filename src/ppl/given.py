@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,12 @@ def coerced(value: Any, shape: tuple[int, ...], dtype: Any, what: str) -> jax.Ar
         ChoiceShapeError: another shape; nothing is broadcast.
         ChoiceDtypeError: a kind of number that would lose information.
     """
+    if isinstance(value, Mapping):
+        raise ChoiceDtypeError(
+            f"{what} is an array, but choices at {', '.join(map(repr, value)) or 'no address'} were given. A "
+            "single distribution has no addresses: make it a choice of a program, "
+            "`ppl.gen(lambda ...: family(...) @ 'name')`."
+        )
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError) as error:
@@ -57,15 +63,10 @@ def prepared(staged: Staged, given: Mapping[Any, Any], *, complete: bool) -> dic
         ChoiceShapeError, ChoiceDtypeError: one of them does not fit.
     """
     leaves = dict(Choices(given).leaves())
-    known = [show(address) for address in staged.choices]
-    for address in leaves:
-        if address not in staged.choices:
-            raise UnusedChoice(
-                f"{show(address)!r} is no choice of the program, which has "
-                f"{', '.join(map(repr, known)) or 'none'}.{nearest(show(address), known)}"
-            )
-    missing = [address for address in staged.choices if address not in leaves]
-    if complete and missing:
+    missing = [address for address in staged.choices if address not in leaves] if complete else []
+    if unused := [address for address in leaves if address not in staged.choices]:
+        raise _unused(staged, unused, missing)
+    if missing:
         items = ", ".join(staged.choices[address][0].site.where for address in missing)
         raise MissingChoice(
             f"a log density needs every choice of the program; these are missing: {items}. Add them to the "
@@ -79,3 +80,32 @@ def prepared(staged: Staged, given: Mapping[Any, Any], *, complete: bool) -> dic
             item, coerced(value, shape, item.site.dtype, f"the choice {item.site.where}")
         )
     return feed
+
+
+_SHOWN = 20
+"""How many addresses a message lists, at most."""
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _unused(staged: Staged, unused: list[Address], missing: list[Address]) -> UnusedChoice:
+    """The error for addresses that the program does not have; names what it lacks too."""
+    known = [show(address) for address in staged.choices]
+    has = f"the program, which has {_listed([repr(name) for name in known]) or 'none'}."
+    # A misspelt address is both: what it was meant to be is missing.
+    wanted = [show(address) for address in missing] or known
+    hints = [nearest(show(address), wanted) or nearest(show(address), known) for address in unused]
+    if len(unused) == 1:
+        message = f"{show(unused[0])!r} is no choice of {has}{hints[0]}"
+    else:
+        names = [
+            f"{show(a)!r}{f' ({hint.strip()})' if hint else ''}"
+            for a, hint in zip(unused, hints, strict=True)
+        ]
+        message = f"{_listed(names)} are no choices of {has}"
+    if missing:
+        message += f" Missing: {_listed([staged.choices[address][0].site.where for address in missing])}."
+    return UnusedChoice(message)

@@ -14,7 +14,7 @@ from ppl.choose import choose
 from ppl.compiled import compiled
 from ppl.distributions.density import check_parameters, log_density
 from ppl.distributions.sampling import draw
-from ppl.errors import UnsupportedProgram
+from ppl.errors import ParameterError, UnsupportedProgram
 from ppl.estimators.registry import check_admitted
 from ppl.given import coerced
 from ppl.noise import Noise, check_key
@@ -154,9 +154,16 @@ def distribution_measure(family: str, make: Callable[[], Any]) -> Distribution:
     """A measure from a function that makes a NumPyro distribution.
 
     Raises:
-        ParameterError: concrete parameters lie outside their domain, or do not fit together.
+        ParameterError: concrete parameters lie outside their domain, do not fit together, or make an event
+            without entries.
     """
     source = user_line()
     distribution = make()
+    if 0 in distribution.event_shape:
+        raise ParameterError(
+            f"{family}: one draw has shape {tuple(distribution.event_shape)}, which holds no entry "
+            f"({source}). Its parameters need at least one along the axes of an event; axes of independent "
+            "draws may be empty."
+        )
     check_parameters(distribution, source, family)
     return Distribution(family, distribution, source=source)

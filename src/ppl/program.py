@@ -24,6 +24,8 @@ from ppl.transforms.run import Run, rebind, to_trace
 from ppl.transforms.stage import Staged, check_recordable, split, stage
 from ppl.undifferentiated import DRAWS, fixed, undifferentiated
 
+_OF_MEASURES = ("propose", "log_density", "simulate", "generate", "using", "condition")
+
 
 class GenerativeFunction:
     """What `@ppl.gen` makes: called with arguments, it gives a measure."""
@@ -42,6 +44,15 @@ class GenerativeFunction:
 
     def __repr__(self) -> str:
         return f"<generative function {getattr(self.function, '__qualname__', self.function)}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_MEASURES:
+            raise AttributeError(
+                f"{self!r} has no `{name}` before it is applied to arguments: write "
+                f"{getattr(self.function, '__name__', 'program')}(...).{name}, or pass "
+                f"{getattr(self.function, '__name__', 'program')}(...) where a measure is wanted."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def gen(function: Callable[..., Any]) -> GenerativeFunction:

@@ -14,6 +14,7 @@ from ppl.distributions.finite_support import support_values
 from ppl.distributions.one_hot import OneHotCategorical
 from ppl.distributions.parameters import check_parameters, parameter_predicates
 from ppl.distributions.support import (
+    base_constraint,
     inside,
     is_whole_space,
     moving_support,
@@ -47,7 +48,22 @@ def log_density(distribution: Any, value: Any) -> jax.Array:
         >>> log_density(dist.Exponential(2.0), -1.0).item()
         -inf
     """
-    return _log_density(at_least_float32(distribution), at_least_float32(jnp.asarray(value)))
+    return _log_density(at_least_float32(distribution), _widened(distribution, jnp.asarray(value)))
+
+
+def _widened(distribution: Any, value: Any) -> Any:
+    """The value in float32 or better.
+
+    A vector of probabilities in eleven bits sums to one within their rounding only, which in float32 lies
+    outside the simplex: it is divided by its sum, if that rounding explains it.
+    """
+    wide = at_least_float32(value)
+    support = None if wide.dtype == value.dtype else support_of(distribution)
+    if not isinstance(base_constraint(support), type(dist.constraints.simplex)):
+        return wide
+    total = jnp.sum(wide, axis=-1, keepdims=True)
+    near = jnp.abs(total - 1) < 8 * float(jnp.finfo(value.dtype).eps)
+    return jnp.where(near, wide / jnp.where(near, total, 1), wide)
 
 
 def at_least_float32(tree: Any) -> Any:
@@ -70,6 +86,9 @@ def _with_support(distribution: Any, value: Any) -> jax.Array:
     if is_whole_space(distribution):
         return jnp.asarray(distribution.log_prob(value))
     held = inside(distribution, value)
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        # Infinity is greater than zero, but no number: NumPyro's density there may have nan for a derivative.
+        held = held & jnp.all(jnp.isfinite(value), axis=tuple(range(-distribution.event_dim, 0)))
     spread = held.reshape(*held.shape, *(1 for _ in range(distribution.event_dim)))
     shape = jnp.broadcast_shapes(spread.shape, value.shape)
     point = jnp.asarray(feasible(distribution, jnp.broadcast_to(value, shape)))

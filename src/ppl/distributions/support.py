@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -187,3 +187,57 @@ def _(distribution: Any) -> tuple[str, ...]:
 @_moving.register(dist.MaskedDistribution)
 def _(distribution: Any) -> tuple[str, ...]:
     return ("base_dist",) if moving_support(distribution.base_dist) else ()
+
+
+class Extent(NamedTuple):
+    """How far a support reaches, whatever the parameters.
+
+    Attributes:
+        size: 2 for the whole line, 1 for half of it, 0 for a bounded part.
+        discrete: whether its values can be counted.
+        simplex: whether its vectors sum to one.
+        words: for messages.
+    """
+
+    size: int
+    discrete: bool
+    simplex: bool
+    words: str
+
+
+_WHOLE = (constraints.real,)
+_HALF = (
+    constraints.positive, constraints.nonnegative, constraints.nonnegative_integer,
+    constraints.positive_integer, constraints.greater_than(0.0), constraints.greater_than_eq(0.0),
+)  # fmt: skip
+_BOUNDED = (
+    constraints.unit_interval, constraints.interval(0.0, 1.0), constraints.open_interval(0.0, 1.0),
+    constraints.boolean, constraints.integer_interval(0, 1), constraints.circular,
+)  # fmt: skip
+
+
+def extent(distribution: Any) -> Extent | None:
+    """How far the support reaches, if its class alone says so.
+
+    Example:
+        >>> import numpyro.distributions as dist
+        >>> extent(dist.Gamma(2.0)).words, extent(dist.Beta(2.0, 1.0)).size
+        ('values without an upper end', 0)
+    """
+    if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
+        return extent(distribution.base_dist)
+    if isinstance(distribution, dist.MaskedDistribution | dist.Delta):
+        return None
+    if isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution):
+        return Extent(2, False, False, "the whole real line") if is_whole_space(distribution) else None
+    innermost = base_constraint(support_of(distribution))
+    kind, discrete = type(innermost), bool(innermost is not None and innermost.is_discrete)
+    if isinstance(innermost, type(constraints.simplex)):
+        return Extent(0, discrete, True, "vectors that sum to one")
+    for size, known, words in (
+        (2, _WHOLE, "the whole real line"), (1, _HALF, "values without an upper end"),
+        (0, _BOUNDED, "values in a bounded interval"),
+    ):  # fmt: skip
+        if kind in {type(c) for c in known}:
+            return Extent(size, discrete, False, words)
+    return None

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, log_mean_exp
+from ppl.objectives.supports import check_supports
 
 
 def elbo(target: Measure, guide: Measure) -> jax.Array:
@@ -40,7 +41,9 @@ def elbo(target: Measure, guide: Measure) -> jax.Array:
     models", 1999.
     """
     trace = guide.propose()
-    return target.log_density(trace.choices) - trace.log_density
+    bound = target.log_density(trace.choices) - trace.log_density
+    check_supports(target, guide, "elbo")
+    return bound
 
 
 def iwelbo(particles: int) -> Callable[[Measure, Measure], jax.Array]:
@@ -55,7 +58,13 @@ def iwelbo(particles: int) -> Callable[[Measure, Measure], jax.Array]:
     at_least(1, particles, "iwelbo")
 
     def objective(target: Measure, guide: Measure) -> jax.Array:
-        return log_mean_exp(jax.vmap(lambda _: elbo(target, guide))(jnp.arange(particles)))
+        def log_weight(_: jax.Array) -> jax.Array:
+            trace = guide.propose()
+            return target.log_density(trace.choices) - trace.log_density
+
+        bound = log_mean_exp(jax.vmap(log_weight)(jnp.arange(particles)))
+        check_supports(target, guide, "iwelbo", zero_weights=True)
+        return bound
 
     return objective
 
@@ -70,4 +79,6 @@ def forward_kl(source: Measure, guide: Measure) -> jax.Array:
     Reference: Kullback, Leibler, "On information and sufficiency", 1951.
     """
     trace = source.propose()
-    return trace.log_density - guide.log_density(trace.choices)
+    divergence = trace.log_density - guide.log_density(trace.choices)
+    check_supports(guide, source, "forward_kl")
+    return divergence

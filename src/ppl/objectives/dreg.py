@@ -13,6 +13,7 @@ from ppl.estimators.registry import default_estimator
 from ppl.given import prepared
 from ppl.measure import Distribution, Measure
 from ppl.objectives.particles import at_least, check_attached, log_mean_exp
+from ppl.objectives.supports import check_supports
 from ppl.program import Program
 from ppl.refusal import differentiated_once, unmoved
 from ppl.site import Site
@@ -75,6 +76,7 @@ def dreg(particles: int) -> Callable[[Measure, Measure], jax.Array]:
             return target.log_density(slowed) - detached(guide).log_density(slowed)
 
         choices, log_weights = jax.vmap(propose)(jnp.arange(particles))
+        check_supports(target, guide, "dreg", zero_weights=True)
         shares = jax.lax.stop_gradient(jax.nn.softmax(log_weights))
         bound = log_mean_exp(jax.vmap(log_weight)(choices, shares))
         return differentiated_once(bound, jnp.sum(log_weights), _ONCE)

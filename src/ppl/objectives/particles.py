@@ -14,8 +14,11 @@ def at_least(least: int, particles: int, objective: str) -> None:
     """Refuse too few particles.
 
     Raises:
-        ValueError: names the objective.
+        TypeError: the number is not whole; names the objective.
+        ValueError: it is too small.
     """
+    if isinstance(particles, bool) or not hasattr(particles, "__index__"):
+        raise TypeError(f"the number of particles of {objective} is a Python integer, got {particles!r}")
     if particles < least:
         number = {1: "one particle", 2: "two particles"}[least]
         raise ValueError(f"{objective} needs at least {number}, got {particles}")

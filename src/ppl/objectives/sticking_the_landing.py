@@ -9,6 +9,7 @@ import jax
 from ppl.detached import detached
 from ppl.measure import Measure
 from ppl.objectives.particles import check_attached
+from ppl.objectives.supports import check_supports
 from ppl.refusal import differentiated_once
 
 _ONCE = (
@@ -68,4 +69,6 @@ def sticking_the_landing(target: Measure, guide: Measure, coefficient: Any = 1.0
     trace = guide.propose()
     share = jax.lax.stop_gradient(coefficient)
     log_q = (1 - share) * trace.log_density + share * detached(guide).log_density(trace.choices)
-    return differentiated_once(target.log_density(trace.choices) - log_q, trace.log_density, _ONCE)
+    bound = target.log_density(trace.choices) - log_q
+    check_supports(target, guide, "sticking_the_landing")
+    return differentiated_once(bound, trace.log_density, _ONCE)

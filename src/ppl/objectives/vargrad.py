@@ -12,6 +12,7 @@ from ppl.estimators.protocol import Estimator, moved
 from ppl.estimators.reinforce import Reinforce
 from ppl.measure import Distribution, Measure
 from ppl.objectives.particles import at_least, check_attached
+from ppl.objectives.supports import check_supports
 from ppl.refusal import differentiated_once
 from ppl.transforms.one_term import one_term
 
@@ -68,6 +69,7 @@ def vargrad(particles: int) -> Callable[[Measure, Measure], jax.Array]:
             return target.log_density(choices), guide.log_density(choices)
 
         log_p, log_q = jax.vmap(particle)(jnp.arange(particles))
+        check_supports(target, guide, "vargrad")
         ratios = log_q - jax.lax.stop_gradient(log_p)
         bound = jnp.mean(one_term(log_p - jax.lax.stop_gradient(log_q))) - moved(
             0.5 * jnp.var(ratios, ddof=1)

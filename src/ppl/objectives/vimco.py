@@ -11,6 +11,7 @@ from ppl.detached import detached
 from ppl.estimators.protocol import moved
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, check_attached, log_mean_exp
+from ppl.objectives.supports import check_supports
 from ppl.transforms.one_term import one_term
 
 
@@ -62,6 +63,7 @@ def vimco(particles: int) -> Callable[[Measure, Measure], jax.Array]:
             return target.log_density(trace.choices) - trace.log_density, fixed - trace.log_density
 
         log_weights, log_ratios = jax.vmap(particle)(jnp.arange(particles))
+        check_supports(target, guide, "vimco", zero_weights=True)
         baselines = jax.lax.stop_gradient(_without_each(log_weights))
         return one_term(log_mean_exp(log_weights)) + jnp.sum(baselines * jnp.expm1(moved(log_ratios)))
 

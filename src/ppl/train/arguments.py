@@ -50,3 +50,10 @@ def whole(name: str, number: Any, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} is at least {least}, got {number}.")
     return number
+
+
+def one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """The value, if it is one of those known; `ValueError` otherwise."""
+    if value not in known:
+        raise ValueError(f"{name} is one of {', '.join(map(repr, known))}, got {value!r}.")
+    return value

@@ -2,7 +2,7 @@
 
 A block is a `while_loop` whose number of steps is an operand. XLA makes of it what it makes of a
 `scan`, but one compilation serves blocks of every length, and the loop ends at the first step that is
-not finite instead of going on with frozen parameters.
+not finite, unless such steps are to be skipped.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Plan:
     num_samples: int
     maximize: bool
     capacity: int
+    skip: bool = False
 
 
 class State(NamedTuple):
@@ -43,12 +44,13 @@ class State(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """The carry of a block: the state, how many steps are done, their values, and if all were finite."""
+    """The carry of a block: the state, how many steps are done, whether to go on, values, steps skipped."""
 
     state: State
     done: jax.Array
-    finite: jax.Array
+    going: jax.Array
     values: jax.Array
+    skipped: jax.Array
 
 
 def value_and_grad(
@@ -94,30 +96,33 @@ def _step(plan: Plan, key: jax.Array, fixed: Any, data: Any, first: jax.Array, l
     value, grads, estimator_state = value_and_grad(
         plan, step_key, state.trained, state.estimator_state, fixed, batch
     )
-    finite = is_finite((value, grads))
-    # A bad step leaves parameters and optimizer as they were, bit for bit. A branch, because selecting
+    kept = (state.trained, state.optimizer_state, state.estimator_state, jnp.bool_(False))
+
+    def moved() -> Any:
+        trained, optimizer_state = descend(plan, value, grads, state)
+        intact = is_finite(trained)
+        return jax.lax.cond(intact, lambda: (trained, optimizer_state, estimator_state, intact), lambda: kept)
+
+    # A bad step leaves parameters and optimizer as they were, bit for bit. Branches, because selecting
     # old or new number by number would cost a third of a small step.
-    trained, optimizer_state, estimator_state = jax.lax.cond(
-        finite,
-        lambda: (*descend(plan, value, grads, state), estimator_state),
-        lambda: (state.trained, state.optimizer_state, state.estimator_state),
+    trained, optimizer_state, estimator_state, finite = jax.lax.cond(
+        is_finite((value, grads)), moved, lambda: kept
     )
     values = loop.values.at[loop.done].set(value)
     state = State(trained, optimizer_state, estimator_state, cursor)
-    return Loop(state, loop.done + finite.astype(jnp.uint32), finite, values)
+    going = finite | plan.skip
+    skipped = loop.skipped + (~finite).astype(jnp.uint32)
+    return Loop(state, loop.done + going.astype(jnp.uint32), going, values, skipped)
 
 
-def _compile(plan: Plan) -> Callable[..., tuple[Loop, jax.Array]]:
-    def block(
-        state: State, key: Any, fixed: Any, data: Any, first: Any, count: Any, empty: Any
-    ) -> tuple[Loop, jax.Array]:
-        start = Loop(state, jnp.uint32(0), jnp.bool_(True), empty)
-        loop = jax.lax.while_loop(
-            lambda loop: (loop.done < count) & loop.finite,
+def _compile(plan: Plan) -> Callable[..., Loop]:
+    def block(state: State, key: Any, fixed: Any, data: Any, first: Any, count: Any, empty: Any) -> Loop:
+        start = Loop(state, jnp.uint32(0), jnp.bool_(True), empty, jnp.uint32(0))
+        return jax.lax.while_loop(
+            lambda loop: (loop.done < count) & loop.going,
             functools.partial(_step, plan, key, fixed, data, first),
             start,
         )
-        return loop, is_finite(loop.state.trained)
 
     return jax.jit(block, donate_argnames="state")
 
@@ -126,12 +131,11 @@ def _compile(plan: Plan) -> Callable[..., tuple[Loop, jax.Array]]:
 _cached = functools.lru_cache(maxsize=8)(_compile)
 
 
-def compiled(plan: Plan) -> Callable[..., tuple[Loop, jax.Array]]:
-    """`block(state, key, fixed, data, first, count, empty) -> (Loop, intact)`, kept for the next run.
+def compiled(plan: Plan) -> Callable[..., Loop]:
+    """`block(state, key, fixed, data, first, count, empty) -> Loop`, kept for the next run.
 
     `first` is the number of the first step, `count <= capacity` how many to take, and `empty` an array
-    of `capacity` values to be filled. `intact` says whether the parameters are finite at the end: an update
-    can overflow from a finite gradient.
+    of `capacity` values to be filled.
     """
     try:
         hash(plan)

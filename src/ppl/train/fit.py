@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ppl.noise import check_key
-from ppl.train.arguments import check_callables, check_data, whole
+from ppl.train.arguments import check_callables, check_data, one_of, whole
 from ppl.train.block import Plan, State, compiled, value_and_grad
 from ppl.train.failure import failure
 from ppl.train.minibatches import ORDER, cursor_at, next_rows, take
@@ -31,6 +31,7 @@ class FitResult(NamedTuple):
         values: the objective's estimate at each step of this run, before the step; shape `(steps,)`.
         step: the number of the next step: `start=` of a run that goes on from here.
         estimator_state: the state of the estimators after the last step (moving averages), mostly empty.
+        skipped: how many steps of this run were not finite and changed nothing, under `nonfinite="skip"`.
     """
 
     params: Any
@@ -38,6 +39,7 @@ class FitResult(NamedTuple):
     values: np.ndarray
     step: int
     estimator_state: Any = None
+    skipped: int = 0
 
 
 class _Run(NamedTuple):
@@ -68,6 +70,7 @@ def fit(
     optimizer_state: Any = None,
     estimator_state: Any = None,
     start: int = 0,
+    nonfinite: str = "raise",
 ) -> FitResult:
     """Parameters that make the expected value of an objective large, by stochastic gradient steps.
 
@@ -94,10 +97,13 @@ def fit(
         optimizer_state: the state to go on from, instead of a fresh one.
         estimator_state: the estimators' state to go on from, instead of a fresh one.
         start: the number of the first step, to go on with a run.
+        nonfinite: what to do at a step whose value, gradient or update is not finite: `"raise"`, or `"skip"`,
+            which leaves parameters and states as they were and counts the step in `skipped`.
 
     Raises:
-        NonFiniteObjective: a value, gradient or update is not finite. The error's `step`, `key`,
-            `params` and `batch` replay it, its `result` is the run up to it.
+        NonFiniteObjective: a value, gradient or update is not finite; or all of them, where such steps are
+            skipped. The error's `step`, `key`, `params` and `batch` replay it, its `result` is the run up
+            to it.
         TypeError: `objective` is not an expectation, or nothing in `params` can be trained.
         ValueError: data whose rows do not match, or numbers out of range.
 
@@ -127,7 +133,8 @@ def fit(
     layout, trained, fixed = partition(params)
     capacity = block_size or _CAPACITY
     num_samples = whole("num_samples", num_samples, 1)
-    plan = Plan(objective, optimizer, layout, batch_size, num_samples, bool(maximize), capacity)
+    skip = one_of("nonfinite", nonfinite, ("raise", "skip")) == "skip"
+    plan = Plan(objective, optimizer, layout, batch_size, num_samples, bool(maximize), capacity, skip)
     state = optimizer.init(trained) if optimizer_state is None else optimizer_state
     run = _Run(plan, key, fixed, data, rows, start, steps)
     cursor = cursor_at(key, start, rows, batch_size) if batch_size is not None else None
@@ -142,23 +149,26 @@ def _blocks(run: _Run, state: State, pace: Pace, progress: Any) -> FitResult:
     plan, key = run.plan, run.key
     empty = jnp.zeros(plan.capacity, _value_dtype(run, state))
     history = np.zeros(run.steps, empty.dtype)
-    block, done = compiled(plan), 0
+    block, done, skipped = compiled(plan), 0, 0
     report = reporter(progress, run.steps)
     try:
         while done < run.steps:
             count = min(pace.count, run.steps - done)
             first = jnp.uint32(run.start + done)
-            loop, intact = block(state, key, run.fixed, run.data, first, jnp.uint32(count), empty)
+            loop = block(state, key, run.fixed, run.data, first, jnp.uint32(count), empty)
             state, taken = loop.state, int(loop.done)
             history[done : done + taken] = np.asarray(loop.values)[:taken]
             done += taken
-            if taken < count or not intact:
+            skipped += int(loop.skipped)
+            if taken < count:
                 raise _stopped(run, state, history[:done])
             pace.block_done()
             report(summarize(done, run.steps, history[done - taken : done]))
     finally:
         report.close()
-    return _result(run, state, history)
+    if run.steps and skipped == run.steps:  # the parameters are those that were given: say why, at the first
+        raise _stopped(run, state, history[:0])
+    return _result(run, state, history)._replace(skipped=skipped)
 
 
 def _result(run: _Run, state: State, history: np.ndarray) -> FitResult:

@@ -33,10 +33,10 @@ class Progress(NamedTuple):
 
 
 def summarize(step: int, steps: int, block: np.ndarray) -> Progress:
-    """The report on a block of values."""
-    block = block.astype(np.float64)
+    """The report on a block of values; those that are not finite, of skipped steps, do not count."""
+    block = block[np.isfinite(block)].astype(np.float64)
     spread = float(block.std(ddof=1) / np.sqrt(block.size)) if block.size > 1 else float("nan")
-    return Progress(step, steps, float(block.mean()), spread)
+    return Progress(step, steps, float(block.mean()) if block.size else float("nan"), spread)
 
 
 class Reporter(Protocol):

@@ -86,8 +86,10 @@ def _by_assignment(jaxpr: Any, arguments: Sequence[Any]) -> Any:
     total = math.prod(len(item.site.support) ** size for item, size in zip(items, sizes, strict=True))
     if total > JOINT_LIMIT:
         raise UnsupportedProgram(
-            f"the exact value takes {total} assignments of {sum(sizes)} choices, more than {JOINT_LIMIT}. "
-            "Use `estimate`, or fewer choices."
+            f"the exact value takes {total} assignments of {sum(sizes)} choices, more than "
+            f"{JOINT_LIMIT}: {_listed(items, sizes)}. Only independent lanes, and the steps of a Markov "
+            "chain with few states, are summed one by one, and these are not. Use `estimate`, which samples, "
+            "or fewer choices."
         )
 
     def assigned(number: Any) -> Any:
@@ -98,6 +100,15 @@ def _by_assignment(jaxpr: Any, arguments: Sequence[Any]) -> Any:
         return (probability * result.outputs[0]).astype(result.outputs[0].dtype)
 
     return jnp.sum(jax.vmap(assigned)(jnp.arange(total)))
+
+
+def _listed(items: list[Occurrence], sizes: list[int]) -> str:
+    """The choices with the most assignments first, a few of them."""
+    pairs = sorted(zip(items, sizes, strict=True), key=lambda pair: -len(pair[0].site.support) * pair[1])
+    words = [
+        f"{item.site.where} has {len(item.site.support)} values in {size} instances" for item, size in pairs
+    ]
+    return ", ".join(words[:4]) + (" and so on" if len(words) > 4 else "")
 
 
 def _digits(items: list[Occurrence], sizes: list[int], number: Any) -> dict[Name, Any]:

@@ -21,6 +21,9 @@ from ppl.transforms.terms import Cut, Terms
 JOINT_LIMIT = 2**16
 """How many combinations of enumerated values are evaluated at once, at most."""
 
+REPLACED_LIMIT = 2**22
+"""How many runs with one group of instances replaced a gradient takes, at most."""
+
 
 class Plan(NamedTuple):
     """How each choice of a program is treated.
@@ -79,7 +82,8 @@ def plan(jaxpr: Any, order: int, everything: bool = False) -> Plan:
 
     Raises:
         UnsupportedProgram: an enumerated or measure-valued choice lies in a loop of unknown length, or
-            there are more joint combinations than `JOINT_LIMIT`.
+            there are more joint combinations than `JOINT_LIMIT`, or more further runs than
+            `REPLACED_LIMIT`.
     """
     joint: dict[Name, np.ndarray] = {}
     lanes, steps, replaced, scored, loose = {}, {}, {}, {}, {}
@@ -119,6 +123,8 @@ def plan(jaxpr: Any, order: int, everything: bool = False) -> Plan:
     periods = {
         name: _periods(item, cuts) if order == 1 else instances(item) for name, item in replaced.items()
     }
+    if order:
+        _check_replaced(replaced, periods)
     return Plan(joint, lanes, chain, replaced, scored, loose, terms, periods)
 
 
@@ -146,6 +152,30 @@ def _check_size(joint: dict[Name, np.ndarray]) -> None:
         f"summing over {len(joint)} enumerated choices takes {combinations} evaluations, more than "
         f"{JOINT_LIMIT}. Sample some of them: `.using({{name: ppl.estimators.Reinforce()}})`, or "
         f"MeasureValued(), for {', '.join(repr(show(name[0])) for name in rest)} leaves {kept}."
+    )
+
+
+def _check_replaced(replaced: dict[Name, Occurrence], periods: dict[Name, tuple[int, ...]]) -> None:
+    """Refuse what would run the program millions of times, before the list of runs is allocated."""
+    runs = {name: math.prod(periods[name]) * item.site.phantoms for name, item in replaced.items()}
+    if sum(runs.values()) <= REPLACED_LIMIT:
+        return
+    largest = sorted(runs, key=lambda name: -runs[name])
+    kept, rest = sum(runs.values()), []
+    while kept > REPLACED_LIMIT:
+        rest.append(largest.pop(0))
+        kept -= runs[rest[-1]]
+    items = [
+        f"{replaced[name].site.where}, {runs[name]} for {replaced[name].size} instances of "
+        f"{replaced[name].site.phantoms} further values each"
+        for name in rest
+    ]
+    raise UnsupportedProgram(
+        f"a gradient would take {sum(runs.values())} further runs of the program, more than "
+        f"{REPLACED_LIMIT}: {'; '.join(items)}. Terms of the result depend on several of these instances, or "
+        f"a step has too many states, so that they are neither summed over together nor as a Markov chain. "
+        "Sample them: `.using({name: ppl.estimators.Reinforce()})`, "
+        f"for {', '.join(repr(show(name[0])) for name in rest)}."
     )
 
 

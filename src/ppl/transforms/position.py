@@ -70,7 +70,7 @@ def start(
     vectorized operation compiles faster than one for each choice.
     """
     folds, roots = Folds(), {}
-    if jaxpr is not None:
+    if jaxpr is not None and key is not None:  # an exact sum draws nothing
         paths = [full_path(item.name, item.site, len(item.lengths)) for item in occurrences(jaxpr)]
         first = list(dict.fromkeys(path[0] for path in paths if path[0] is not None))
         if len(first) > 1:

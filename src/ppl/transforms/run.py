@@ -87,7 +87,8 @@ class Run(Rule):
             value = simulate_choice(name, site, operands, here)
         totals: dict[str, Any] = {}
         if self.scored:
-            score = tagged(jnp.sum(score_choice(site, operands, value)), show(site.address))
+            detail = f"{site.family} of shape {(*site.lanes, *site.shape)}, {site.source}"
+            score = tagged(jnp.sum(score_choice(site, operands, value)), show(site.address), detail)
             totals = {"log_density": score} | ({"weight": score} if given else {})
         records = {}
         if site.recorded and self.record:

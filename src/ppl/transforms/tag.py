@@ -13,16 +13,19 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 tag_p = Primitive("log_density_of")
-tag_p.def_impl(lambda x, *, name: x)
-tag_p.def_abstract_eval(lambda x, *, name: ShapedArray(x.shape, x.dtype))
-mlir.register_lowering(tag_p, lambda ctx, x, *, name: [x])
-ad.deflinear2(tag_p, lambda cotangent, x, *, name: [cotangent])
-batching.fancy_primitive_batchers[tag_p] = lambda axis_data, args, dims, *, name: (
-    tag_p.bind(args[0], name=name),
+tag_p.def_impl(lambda x, **params: x)
+tag_p.def_abstract_eval(lambda x, **params: ShapedArray(x.shape, x.dtype))
+mlir.register_lowering(tag_p, lambda ctx, x, **params: [x])
+ad.deflinear2(tag_p, lambda cotangent, x, **params: [cotangent])
+batching.fancy_primitive_batchers[tag_p] = lambda axis_data, args, dims, **params: (
+    tag_p.bind(args[0], **params),
     dims[0],
 )
 
 
-def tagged(log_density: Any, name: str) -> Any:
-    """The same number, marked as the log density of the choice called `name`."""
-    return tag_p.bind(log_density, name=name)
+def tagged(log_density: Any, name: str, detail: str = "") -> Any:
+    """The same number, marked as the log density of the choice called `name`.
+
+    `detail` says more of the choice: its family, shape and line.
+    """
+    return tag_p.bind(log_density, name=name, detail=detail)
