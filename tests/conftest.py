@@ -10,6 +10,8 @@ import jax
 import pytest
 from hypothesis import settings
 
+# Nearly all the time of a test is that of compiling: XLA's optimizations would take longer than they save.
+jax.config.update("jax_disable_most_optimizations", True)
 # A stale cache must never decide a test.
 jax.config.update("jax_enable_compilation_cache", False)
 # The same examples in every run: a test that fails once fails again.

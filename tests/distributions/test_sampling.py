@@ -18,8 +18,8 @@ COUNT = 20_000
 FALSE_ALARM = 1e-6
 
 
-def sample(distribution, count=COUNT, seed=0):
-    return jax.jit(lambda d, key: draw(d, Noise(key), (count,)))(distribution, jax.random.key(seed))
+def sample(distribution, shape=(COUNT,), seed=0):
+    return jax.jit(lambda d, key: draw(d, Noise(key), shape))(distribution, jax.random.key(seed))
 
 
 def test_continuous_draws_follow_scipys_law(continuous_in_scipy):
@@ -121,15 +121,11 @@ def test_truncated_gamma_draws_follow_their_law(low, high):
     assert st.kstest(x, lambda x: (law.cdf(x) - below) / (above - below)).pvalue > FALSE_ALARM
 
 
-def test_a_draw_is_always_inside_its_support(example):
-    x = sample(example.make())
-    assert jnp.all(jnp.isfinite(log_density(example.make(), x)))
-
-
-def test_shape_and_dtype(example):
+def test_draws_have_a_shape_and_a_dtype_and_are_inside_their_support(example):
     distribution = example.make()
-    x = draw(distribution, Noise(jax.random.key(0)), (2, 3))
-    assert x.shape == (2, 3, *distribution.batch_shape, *distribution.event_shape)
+    x = sample(distribution, (100, 200))
+    assert x.shape == (100, 200, *distribution.batch_shape, *distribution.event_shape)
+    assert jnp.all(jnp.isfinite(log_density(distribution, x)))
     numpyros = distribution.sample(jax.random.key(0)).dtype
     geometric = isinstance(distribution, npd.discrete.GeometricProbs | npd.discrete.GeometricLogits)
     assert x.dtype == (jnp.int32 if geometric else numpyros)  # NumPyro counts failures in floats
@@ -149,7 +145,7 @@ def test_lanes_of_a_mapped_token_are_independent(example):
     lanes = jnp.zeros(2000, bool)
     lane = lambda token: draw(distribution, Noise(jax.random.key(3), Token(token)))
     x = np.asarray(jax.jit(jax.vmap(lane))(lanes), np.float64).reshape(2000, -1)
-    alone = np.asarray(sample(distribution, 2000, seed=4), np.float64).reshape(2000, -1)
+    alone = np.asarray(sample(distribution, (2000,), seed=4), np.float64).reshape(2000, -1)
     moving = np.argmax(np.ptp(alone, axis=0) > 0)  # the corner of a correlation matrix does not
     x, alone = x[:, moving], alone[:, moving]
     assert st.ks_2samp(x, alone, method="asymp").pvalue > FALSE_ALARM

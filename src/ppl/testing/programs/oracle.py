@@ -1,0 +1,201 @@
+"""What a random program comes to, by NumPy and SciPy alone: a sum over everything that can happen.
+
+Every variable is an array over points of the parameters and over *paths*, assignments of values to the
+choices so far. A discrete choice multiplies the paths by its values, a continuous one by the nodes of a
+quadrature rule between the constants that it is compared with, each path weighted by its probability or
+density. Derivatives are central differences of sixth order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.special
+import scipy.stats
+
+from ppl.testing.programs.syntax import (
+    Block,
+    Branch,
+    Draw,
+    Expression,
+    Lanes,
+    Let,
+    Loop,
+    Name,
+    Number,
+    Parameter,
+    Where,
+    Wrapped,
+)
+
+COUNTS = 40
+"""Values of a Poisson number that are summed over."""
+NODES = 20
+"""Of a panel."""
+
+_STEP = 0.03
+_OFFSETS = np.array([-3, -2, -1, 1, 2, 3])
+_FIRST = np.array([-1, 9, -45, 45, -9, 1]) / 60
+_SECOND = np.array([2, -27, 270, 270, -27, 2]) / 180
+
+
+class Answer(NamedTuple):
+    """The expected value of a program, and its first and second derivative along each direction."""
+
+    value: float
+    first: np.ndarray
+    second: np.ndarray
+
+
+def answer(block: Block, theta: np.ndarray, directions: np.ndarray) -> Answer:
+    """What the program comes to at `theta`."""
+    rows = [theta, *(theta + o * _STEP * direction for direction in directions for o in _OFFSETS)]
+    values = _Paths(np.array(rows), breaks(block)).expected(block)
+    around = values[1:].reshape(-1, len(_OFFSETS))
+    second = (around @ _SECOND - 490 / 180 * values[0]) / _STEP**2
+    return Answer(float(values[0]), around @ _FIRST / _STEP, second)
+
+
+def breaks(block: Block) -> dict[str, set[float]]:
+    """The constants that each name is compared with."""
+    found: dict[str, set[float]] = {}
+    for node in _nodes(block):
+        if isinstance(node, Where):
+            found.setdefault(node.name, set()).add(node.above)
+        elif isinstance(node, Branch) and node.above is not None:
+            found.setdefault(node.on, set()).add(node.above)
+    return found
+
+
+def _nodes(node: Any) -> Iterator[Any]:
+    yield node
+    if isinstance(node, Number | Parameter | Name):
+        return
+    for value in vars(node).values():
+        for inner in value if isinstance(value, tuple) else (value,):
+            if hasattr(inner, "__dataclass_fields__"):
+                yield from _nodes(inner)
+
+
+class _Paths:
+    """All paths so far: of shape `(points, paths)`, the weights, and the variables by name."""
+
+    def __init__(self, points: np.ndarray, breaks: dict[str, set[float]]) -> None:
+        self.points, self.breaks = points, breaks
+        self.weights = np.ones((len(points), 1))
+        self.active = np.ones((len(points), 1), bool)
+        self.variables: dict[str, np.ndarray] = {}
+        self.kept: list[np.ndarray] = []  # arrays of enclosing control flow, split along with the rest
+
+    def expected(self, block: Block) -> np.ndarray:
+        result = self.run(block)
+        return np.sum(self.weights * result, axis=1)
+
+    def run(self, block: Block) -> np.ndarray:
+        for statement in block.statements:
+            self.variables[statement.name] = self.bind(statement)
+        return self.value(block.result)
+
+    def value(self, x: Expression) -> np.ndarray:
+        if isinstance(x, Number):
+            return np.full(self.weights.shape, x.value)
+        if isinstance(x, Parameter):
+            return np.broadcast_to(self.points[:, x.index, None], self.weights.shape)
+        if isinstance(x, Name):
+            return self.variables[x.name]
+        if isinstance(x, Where):
+            return np.where(self.variables[x.name] > x.above, self.value(x.yes), self.value(x.no))
+        return _OPERATIONS[x.operation](*map(self.value, x.operands))
+
+    def bind(self, s: Any) -> np.ndarray:
+        if isinstance(s, Let):
+            return self.value(s.value)
+        if isinstance(s, Draw):
+            return self.draw(s)
+        if isinstance(s, Branch):
+            return self.branch(s)
+        if isinstance(s, Wrapped):
+            return self.run(s.block)
+        assert isinstance(s, Loop | Lanes)
+        if isinstance(s, Loop):
+            self.variables[f"{s.name}_carry"] = self.value(s.start)
+            for step in range(s.length):
+                self.variables[f"{s.name}_i"] = np.full(self.weights.shape, float(step))
+                self.variables[f"{s.name}_carry"] = self.run(s.block)
+            return self.variables[f"{s.name}_carry"]
+        self.kept.append(np.zeros(self.weights.shape))
+        for lane in s.values:
+            self.variables[f"{s.name}_s"] = np.full(self.weights.shape, lane)
+            found = self.run(s.block)
+            self.kept[-1] = self.kept[-1] + found
+        return self.kept.pop()
+
+    def branch(self, s: Branch) -> np.ndarray:
+        on = self.variables[s.on]
+        index = (
+            np.clip(on.astype(int), 0, len(s.blocks) - 1) if s.above is None else (on > s.above).astype(int)
+        )
+        self.kept += [index, np.zeros(self.weights.shape), self.active]
+        for number, block in enumerate(s.blocks):
+            self.active = self.kept[-1] & (self.kept[-3] == number)
+            found = self.run(block)
+            self.kept[-2] = np.where(self.kept[-3] == number, found, self.kept[-2])
+        _, found, self.active = self.kept.pop(-3), self.kept.pop(-2), self.kept.pop()
+        return found
+
+    def draw(self, s: Draw) -> np.ndarray:
+        parameters = [self.value(p) for p in s.parameters]
+        count = self.weights.shape[1]
+        if s.family in _DISCRETE:
+            size = {"flip": 2, "categorical": 3, "poisson": COUNTS}[s.family]
+            values = np.broadcast_to(np.arange(float(size)), (len(self.points), count, size))
+            shares = _DISCRETE[s.family](values, *(p[:, :, None] for p in parameters), self.points)
+        else:
+            edges = np.unique([*_ENDS[s.family], *self.breaks.get(s.name, ())])
+            edges = edges[(edges >= _ENDS[s.family][0]) & (edges <= _ENDS[s.family][-1])]
+            x, w = np.polynomial.legendre.leggauss(NODES)
+            middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+            nodes = (middle[:, None] + half[:, None] * x).ravel()
+            values = np.broadcast_to(nodes, (len(self.points), count, len(nodes)))
+            density = _CONTINUOUS[s.family](values, *(p[:, :, None] for p in parameters))
+            shares = density * (half[:, None] * w).ravel()
+        shares = np.where(self.active[:, :, None], shares, np.arange(values.shape[2]) == 0)
+        size = values.shape[2]
+        self.split(size)
+        self.weights = self.weights * shares.reshape(self.weights.shape)
+        return values.reshape(self.weights.shape)
+
+    def split(self, size: int) -> None:
+        """Every path becomes `size` paths; those that weigh nothing at any point are dropped later."""
+        repeat = lambda x: np.repeat(x, size, axis=1)
+        self.weights, self.active = repeat(self.weights), repeat(self.active)
+        self.variables = {name: repeat(x) for name, x in self.variables.items()}
+        self.kept = [repeat(x) for x in self.kept]
+
+
+_OPERATIONS = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "sin": np.sin,
+    "tanh": np.tanh,
+    "exp": lambda x: np.exp(0.4 * np.tanh(x)),
+    "square": np.square,
+}
+_DISCRETE = {
+    "flip": lambda v, a, points: np.where(v == 1, scipy.special.expit(a), scipy.special.expit(-a)),
+    "categorical": lambda v, a, b, points: scipy.special.softmax(
+        np.concatenate([a, b, np.broadcast_to(0.3 * points[:, :1, None], a.shape)], axis=2), axis=2
+    ),
+    "poisson": lambda v, a, points: scipy.stats.poisson.pmf(v, np.exp(0.5 * np.tanh(a))),
+}
+_ENDS = {
+    "normal": (-14.0, -7.0, -3.5, -1.5, 0.0, 1.5, 3.5, 7.0, 14.0),
+    "exponential": (0.0, 1.0, 3.0, 8.0, 20.0, 60.0),
+}
+_CONTINUOUS = {
+    "normal": lambda v, a, b: scipy.stats.norm.pdf(v, a, np.exp(0.3 * np.tanh(b))),
+    "exponential": lambda v, a: np.exp(0.5 * np.tanh(a)) * np.exp(-np.exp(0.5 * np.tanh(a)) * v),
+}
