@@ -8,6 +8,7 @@ from typing import Any, override
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as npd
 
 from ppl.address import canonical
 from ppl.choose import choose
@@ -159,7 +160,8 @@ def distribution_measure(family: str, make: Callable[[], Any]) -> Distribution:
     """
     source = user_line()
     distribution = make()
-    if 0 in distribution.event_shape:
+    # A factor has no entries and is meant to: all that it has is a density.
+    if 0 in distribution.event_shape and not isinstance(distribution, npd.Unit):
         raise ParameterError(
             f"{family}: one draw has shape {tuple(distribution.event_shape)}, which holds no entry "
             f"({source}). Its parameters need at least one along the axes of an event; axes of independent "

@@ -25,7 +25,7 @@ from ppl.testing.breaks import Breaks
 from ppl.testing.evaluate import is_key
 from ppl.testing.rules import RULES, Adaptive, Rule, support_probabilities
 from ppl.testing.walk import NotWalkable, walk
-from ppl.testing.worlds import PerWorld, Worlds
+from ppl.testing.worlds import NO_KEY, PerWorld, Worlds
 from ppl.transforms import jax_internals as internals
 
 _TIE = 1e-14  # two quantiles that are closer are one, up to rounding
@@ -80,6 +80,8 @@ def over_noise(
         if following is None or breaks.unresolved:
             break
         breaks = following
+    if any(x is NO_KEY for x in outputs):
+        raise NotWalkable("a key that a branch has handed on reaches the result")
     means = [worlds.mean(x) for x in outputs]
     return Integral(jax.tree.unflatten(tree, means), worlds.draws, len(worlds.weights)), breaks
 
@@ -98,7 +100,8 @@ def draw_noise(equation: Any, values: list[Any], worlds: Worlds) -> list[Any]:
     """A block of noise, one number after the other."""
     params = equation.params
     key, _, *parameters = values
-    assert is_key(key), "noise is drawn from a key that depends on noise"
+    if not is_key(key):
+        raise NotWalkable("noise is drawn from a key that a branch has handed on")
     law, shape, outer = params["law"], params["shape"], key.shape[: params["keys"]]
     data = np.asarray(jax.random.key_data(key)).reshape(math.prod(outer), -1)
     columns: list[PerWorld] = []

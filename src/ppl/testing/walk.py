@@ -66,6 +66,8 @@ def _equation(equation: Any, values: list[Any], worlds: Worlds, leaves: Leaves) 
         raise NotWalkable(f"a random choice inside {primitive}")
     if primitive.name == "select_n" and _alike(values[1:]):
         return [values[1]]  # a mapped conditional selects between each operand and itself
+    if any(x is NO_KEY for x in values):
+        return [NO_KEY] * len(equation.outvars)
     mapped = [isinstance(x, PerWorld) for x in values]
     if any(is_key(v.aval) for v in equation.outvars) and any(mapped):
         return [NO_KEY] * len(equation.outvars)

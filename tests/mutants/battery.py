@@ -1,0 +1,103 @@
+"""The programs that mutants are shown: random ones, and three for what random programs do not hold."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+import ppl
+from ppl.estimators import Reinforce
+from ppl.testing import BiasReport, check_unbiased
+from ppl.testing.programs import Program, programs, verify
+from ppl.testing.walk import NotWalkable
+from ppl.testing.worlds import TooManyWorlds
+
+KEY = jax.random.key(11)
+
+
+@functools.cache
+def random_programs(count: int) -> tuple[Program, ...]:
+    """The first programs of a fixed seed."""
+    found: list[Program] = []
+
+    @seed(20250614)
+    @settings(
+        max_examples=count, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(programs(illegal=0.0))
+    def collect(program: Program) -> None:
+        found.append(program)
+
+    collect()
+    return tuple(dict.fromkeys(found))
+
+
+def vectors(t: Any) -> Any:
+    """The covariance of a normal vector."""
+    root = jnp.stack([jnp.stack([jnp.exp(t), 0.0]), jnp.array([0.5, 1.0])])
+    x = ppl.multivariate_normal(jnp.stack([t, 0.0]), scale_tril=root) @ "x"
+    return x[0] * x[1] + x[0]
+
+
+def compared(t: Any) -> Any:
+    """Two samples, each the baseline of the other."""
+    return 3.0 * (ppl.flip(jax.nn.sigmoid(t)).using(Reinforce(baseline="loo")) @ "x") + 1.0
+
+
+@ppl.gen
+def model() -> Any:
+    rain = ppl.flip(0.3) @ "rain"
+    ppl.normal(jnp.where(rain, 1.0, -1.0), 1.0) @ "wet"
+
+
+@ppl.gen
+def guide(t: Any) -> Any:
+    ppl.flip(jax.nn.sigmoid(t)).using(Reinforce()) @ "rain"
+
+
+def bound(t: Any) -> Any:
+    """An importance weighted bound."""
+    return ppl.iwelbo(2)(model().condition({"wet": 0.5}), guide(t))
+
+
+def bound_by_hand(t: Any) -> Any:
+    """Its expected value: two coins."""
+    p, total = jax.nn.sigmoid(t), 0.0
+    weight = lambda x: (
+        (0.3 if x else 0.7) * jax.scipy.stats.norm.pdf(0.5, 1.0 if x else -1.0) / (p if x else 1 - p)
+    )
+    for one in (True, False):
+        for other in (True, False):
+            mass = (p if one else 1 - p) * (p if other else 1 - p)
+            total = total + mass * jnp.log((weight(one) + weight(other)) / 2)
+    return total
+
+
+FIXED: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], int]] = {
+    "vectors": (vectors, lambda t: 0.5 * jnp.exp(t) + t, 1),
+    "compared": (compared, lambda t: 3 * jax.nn.sigmoid(t) + 1, 2),
+    "bound": (bound, bound_by_hand, 1),
+}
+
+
+def check_fixed(name: str, **options: Any) -> BiasReport:
+    """One of the programs that are not random."""
+    program, truth, samples = FIXED[name]
+    fresh = ppl.expectation(lambda t: program(t))  # nothing that was compiled before is found again
+    common = {"key": KEY, "against": truth, "num_samples": samples, "raises": False}
+    return check_unbiased(fresh, (0.2,), **common, **options)
+
+
+def check_random(program: Program) -> BiasReport | None:
+    """A random program, traced anew; `None` if it cannot be integrated."""
+    try:
+        return verify(replace(program), KEY)
+    except (NotWalkable, TooManyWorlds):
+        return None
