@@ -219,7 +219,7 @@ def test_a_moving_average_lowers_variance() -> None:
     objective = ppl.expectation(program)
     learn = jax.jit(lambda key, state: objective.learn(key, state, theta).state)
     state = objective.initial_state(theta)
-    assert {name: total.shape for name, (total, _) in state.items()} == {"x": (), "z": (5,)}
+    assert {name: total.shape for name, (total, _) in state.items()} == {"x": (1,), "z": (5,)}
     for step in range(60):
         state = learn(jax.random.fold_in(jax.random.key(KEY), step), state)
     found = learned_gradients(program, state, (theta,), 4_000).reshape(-1, 1)
@@ -227,6 +227,29 @@ def test_a_moving_average_lowers_variance() -> None:
     assert ratio(found, plain).high < 0.2
     error = np.hypot(found.std(0), plain.std(0)) / np.sqrt(4_000)
     assert np.all(np.abs(found.mean(0) - plain.mean(0)) < ERRORS * error)
+
+
+def test_an_average_for_each_lane_lowers_variance_where_lanes_differ() -> None:
+    def program(how: Any) -> Callable[[Any], Any]:
+        def lane(t: Any, level: Any) -> Any:
+            x = ppl.normal(t, 1.0).using(how) @ "x"
+            return level * jnp.exp(-0.05 * x**2)
+
+        return lambda t: jnp.sum(jax.vmap(lane, (None, 0))(t, jnp.array([30.0, -10.0, 4.0])))
+
+    theta, found = jnp.asarray(0.3), {}
+    for each in (False, True):
+        made = program(Reinforce(baseline=MovingAverage(per_lane=each)))
+        objective = ppl.expectation(made)
+        learn = jax.jit(lambda key, state, of=objective: of.learn(key, state, theta).state)
+        state = objective.initial_state(theta)
+        assert state["x"][0].shape == ((3,) if each else (1,))
+        for step in range(60):
+            state = learn(jax.random.fold_in(jax.random.key(KEY), step), state)
+        found[each] = learned_gradients(made, state, (theta,), 4_000).reshape(-1, 1)
+    assert ratio(found[True], found[False]).high < 0.2
+    error = np.hypot(found[True].std(0), found[False].std(0)) / np.sqrt(4_000)
+    assert np.all(np.abs(found[True].mean(0) - found[False].mean(0)) < ERRORS * error)
 
 
 def test_a_moving_average_is_that_of_the_returns() -> None:

@@ -57,6 +57,11 @@ class Program:
         """The expectation of the program."""
         return ppl.expectation(self.function)
 
+    @property
+    def generative(self) -> Any:
+        """The program as a generative function, whose return value is a number."""
+        return ppl.gen(self.function)
+
     def answer(self, directions: Any = ((1.0, 0.0), (0.0, 1.0))) -> Answer:
         """Its expected value, and derivatives along directions, from its syntax alone."""
         return answer(self.block, np.array(self.theta), np.asarray(directions, float))

@@ -196,7 +196,7 @@ def blocks(draw: Any, scope: _Scope, most: int = 2) -> Block:
 
 
 @st.composite
-def programs(draw: Any, illegal: float = 0.05, size: int = 4) -> Program:
+def programs(draw: Any, illegal: float = 0.05, size: int = 4, expectations: bool = True) -> Program:
     """Random programs with exact answers.
 
     Choices of several families and estimators, in and under `cond`, `switch`, `scan`, `fori_loop`, `vmap`,
@@ -207,6 +207,7 @@ def programs(draw: Any, illegal: float = 0.05, size: int = 4) -> Program:
         draw: Hypothesis hands it in.
         illegal: the share of programs that are not allowed; their `error` says what must be raised.
         size: how many statements the program has at the top, at most.
+        expectations: whether there are inner expectations, which a generative function does not take.
 
     Example:
         >>> from hypothesis import given, settings
@@ -219,7 +220,7 @@ def programs(draw: Any, illegal: float = 0.05, size: int = 4) -> Program:
     """
     if draw(st.integers(0, 999)) >= 1000 - 1000 * illegal:
         return draw(illegal_programs())
-    scope = _Scope([0], [BUDGET])
+    scope = _Scope([0], [BUDGET], linear_here=expectations)
     first = draw(choices(scope))
     rest = draw(blocks(scope, size))
     return Program(Block((first, *rest.statements), rest.result))
