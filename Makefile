@@ -15,6 +15,7 @@ PEERS := .venv-peers
 # The tests that `make test-oldest` runs against the oldest JAX: what touches JAX's inner parts.
 OLDEST_TESTS := $(wildcard tests/test_architecture.py tests/transforms tests/train)
 WORKERS ?= 2
+MINUTES ?= 60
 # Pyro is compared in an environment of its own. On Linux the torch of PyPI is built for CUDA, with some 5 GB of
 # libraries; the index of its makers has one for CPUs, and is passed over where it cannot be reached.
 # Another Python, for which a wheel is at hand: make bench-peers PEERS_PYTHON=/path/to/python
@@ -27,7 +28,7 @@ export JAX_PLATFORMS ?= cpu
 # An activated environment of the caller's must not be the one that is changed.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help env demo test test-oldest check format bench bench-peers docs lock clean
+.PHONY: help env demo test test-oldest soak check format bench bench-peers docs lock clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +46,9 @@ test: .venv/.stamp ## all tests, and the examples in docstrings
 
 test-oldest: $(OLDEST)/.stamp ## a part of the tests with the oldest JAX and libraries that are allowed
 	$(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(OLDEST_TESTS)
+
+soak: .venv/.stamp ## fresh random programs for an hour: make soak MINUTES=60
+	$(BIN)/python scripts/soak.py --minutes $(MINUTES)
 
 check: .venv/.stamp ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

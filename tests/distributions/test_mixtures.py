@@ -20,12 +20,12 @@ from ppl.errors import EstimatorNotAdmitted, UnsupportedProgram
 from ppl.estimators import Reinforce, Reparam
 from ppl.estimators.registry import default_estimator
 from ppl.noise import Noise
+from ppl.testing.rules import trapezoid
 
 from ..estimators.continuous import variance_ratio
 from ..laws import oracles
 from ..laws.flows import FLOWS
 from ..laws.laws import check_exactly
-from ..laws.rules import trapezoid
 
 
 def softmax(logits):

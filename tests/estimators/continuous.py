@@ -11,9 +11,9 @@ import numpy as np
 
 import ppl
 from ppl.estimators import Estimator
+from ppl.testing.integrate import integrate
 
 from ..laws.cases import THETA
-from ..laws.integrate import integrate
 from ..laws.laws import KEY, truth_of
 
 

@@ -1,7 +1,7 @@
 """What the tests of discrete estimators share: laws in every flow, and variances without Monte Carlo.
 
-An estimator's mean and variance are integrals over its own noise, which `laws.integrate` takes exactly. So a
-variance here has no confidence interval: it is a number, to rounding.
+An estimator's mean and variance are integrals over its own noise, which `ppl.testing.integrate` takes
+exactly. So a variance here has no confidence interval: it is a number, to rounding.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import ppl
 from ppl.distributions.finite_support import support_values
 from ppl.estimators.protocol import Estimator, magic_box
 from ppl.noise import Noise
+from ppl.testing.integrate import integrate
+from ppl.testing.rules import Rule, panels
 
 from ..laws.cases import FAMILIES, drawer, integrand
 from ..laws.flows import FLOWS
-from ..laws.integrate import integrate
 from ..laws.laws import KEY, check_exactly
-from ..laws.rules import Rule, panels
 
 LINEAR = dict(zip(("nodes", "weights"), panels([0.0, 1.0], 2), strict=True))
 UNIFORM = {"uniform": Rule(**LINEAR)}

@@ -28,10 +28,10 @@ from ppl.estimators import (
     StraightThrough,
 )
 from ppl.estimators.registry import ESTIMATORS, admissible, default_estimator
+from ppl.testing.integrate import integrate
+from ppl.testing.rules import Rule, panels, tanh_sinh
 
-from ..laws.integrate import integrate
 from ..laws.laws import KEY, close
-from ..laws.rules import Rule, panels, tanh_sinh
 
 BIASED: dict[str, Estimator] = {
     "GumbelSoftmax": GumbelSoftmax(0.7),

@@ -25,12 +25,12 @@ from ppl.errors import (
 )
 from ppl.estimators import BoundaryCorrected, Reinforce, Reparam
 from ppl.noise import Noise
+from ppl.testing.rules import log_gamma, normal_panels, uniform_panels
 
 from ..laws import oracles
 from ..laws.cases import FAMILIES, THETA, drawer, integrand
 from ..laws.flows import ASIDE, FLOWS
 from ..laws.laws import close, truth_of
-from ..laws.rules import log_gamma, normal_panels, uniform_panels
 from .continuous import check_first_exactly, variance_ratio
 
 JUMP = 0.5

@@ -13,13 +13,13 @@ import scipy.special
 
 import ppl
 from ppl.estimators import Antithetic, Enumerate, MeasureValued, QuasiMonteCarlo, Reinforce, Reparam
+from ppl.testing.integrate import integrate
+from ppl.testing.rules import Rule, trapezoid
 
 from ..laws import oracles
 from ..laws.cases import THETA
-from ..laws.integrate import integrate
 from ..laws.laws import KEY, estimates, truth_of
 from ..laws.oracles import coins
-from ..laws.rules import Rule, trapezoid
 
 sigmoid = jax.nn.sigmoid
 BOTH = {"antithetic": Antithetic, "quasi_monte_carlo": QuasiMonteCarlo}

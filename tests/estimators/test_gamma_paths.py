@@ -21,12 +21,12 @@ from ppl.distributions.scored_gammas import draw_with_score
 from ppl.errors import EstimatorNotAdmitted, ParameterError
 from ppl.estimators import GeneralizedReparam, Reinforce, RejectionReparam, Reparam
 from ppl.noise import Noise, Token
+from ppl.testing.rules import panels
 
 from ..laws import oracles
 from ..laws.cases import FAMILIES, drawer, integrand
 from ..laws.flows import FLOWS
 from ..laws.laws import check_exactly, check_statistically
-from ..laws.rules import panels
 from .continuous import variance_ratio
 
 SETTINGS = {

@@ -11,11 +11,11 @@ import scipy.stats
 
 import ppl
 from ppl.estimators import LeaveOneOut, Reinforce
+from ppl.testing.rules import log_gamma, normal_panels, uniform_panels
 
 from ..laws.cases import FAMILIES, THETA, drawer, integrand
 from ..laws.flows import FLOWS
 from ..laws.laws import check_statistically
-from ..laws.rules import log_gamma, normal_panels, uniform_panels
 from .discrete import BITS, SOME, WAYS, bits_gradient, check, five_bits, moments, six_ways, ways_gradient
 
 DISCRETE = ["flip", "bernoulli", "categorical", "categorical_probs", "binomial", "poisson", "geometric"]

@@ -18,12 +18,12 @@ import pytest
 import ppl
 from ppl import errors
 from ppl.estimators import Estimator, Rebar, Reinforce, Relax
+from ppl.testing.rules import Rule, panels, tanh_sinh
 
 from ..laws import oracles
 from ..laws.cases import FAMILIES, Family, drawer, integrand
 from ..laws.flows import FLOWS, WHILE
 from ..laws.laws import KEY, check_exactly, check_forward, check_statistically
-from ..laws.rules import Rule, panels, tanh_sinh
 
 FEW = {"uniform": Rule(*panels([0.0, 1.0], 6))}
 """Enough for a control that is a rational function of the uniform number, as the sigmoid is."""

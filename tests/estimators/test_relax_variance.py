@@ -15,8 +15,8 @@ from ppl.distributions.flip import Flip
 from ppl.estimators import Estimator, Rebar, Reinforce, Relax
 from ppl.estimators.protocol import magic_box
 from ppl.noise import Noise
+from ppl.testing.integrate import integrate
 
-from ..laws.integrate import integrate
 from ..laws.laws import KEY
 
 TARGET = 0.45

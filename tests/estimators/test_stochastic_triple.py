@@ -10,11 +10,11 @@ import pytest
 import ppl
 from ppl import families
 from ppl.estimators import MeasureValued, Reinforce, StochasticTriple
+from ppl.testing.rules import Rule
 
 from ..laws import oracles
 from ..laws.cases import integrand
 from ..laws.laws import check_exactly
-from ..laws.rules import Rule
 from .discrete import BITS, SOME, WAYS, bits_gradient, check, five_bits, moments, six_ways, ways_gradient
 
 DISCRETE = ["bernoulli", "categorical", "categorical_probs", "binomial", "poisson", "geometric"]

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import ppl
+from ppl.testing.integrate import integrate
 
 from .cases import DIRECTION, THETA
-from .integrate import integrate
 
 KEY = 20250614
 ERRORS = 5.0

@@ -18,7 +18,7 @@ import numpy as np
 from jax.scipy import stats
 from jax.scipy.special import betaln, gammaln
 
-from .rules import panels
+from ppl.testing.rules import panels
 
 SMALL = 0.4
 """How far one choice moves the parameter of the next in a chain."""

@@ -13,11 +13,11 @@ import scipy.special
 import scipy.stats
 
 import ppl
+from ppl.testing.rules import Rule, log_gamma, normal_panels, tanh_sinh, uniform_panels
 
 from .cases import FAMILIES, THETA, drawer, integrand, jump_of
 from .flows import FLOWS, WHILE
 from .laws import KEY, check_exactly, check_forward
-from .rules import Rule, log_gamma, normal_panels, tanh_sinh, uniform_panels
 
 EVERYWHERE = [
     ("flip", "enumerate"),

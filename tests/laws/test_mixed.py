@@ -11,10 +11,10 @@ import pytest
 
 import ppl
 from ppl.estimators import Enumerate, MeasureValued, Reinforce, Reparam
+from ppl.testing.rules import normal_panels, tanh_sinh
 
 from . import oracles
 from .laws import check_exactly
-from .rules import normal_panels, tanh_sinh
 
 sigmoid = jax.nn.sigmoid
 FLIPS = {

@@ -17,10 +17,10 @@ import pytest
 import ppl
 from ppl.estimators import Enumerate, MeasureValued, Reinforce
 from ppl.estimators.baselines import Learned
+from ppl.testing.integrate import integrate
 from ppl.transforms import plan
 
 from .cases import DIRECTION, THETA, coin
-from .integrate import integrate
 from .laws import KEY, check_exactly, check_forward, estimates, truth_of
 from .oracles import coins
 

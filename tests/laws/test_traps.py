@@ -16,9 +16,9 @@ import pytest
 
 import ppl
 from ppl.estimators import Enumerate, MeasureValued, Reinforce, Reparam
+from ppl.testing.rules import gauss_hermite
 
 from .laws import KEY, check_exactly
-from .rules import gauss_hermite
 
 sigmoid = jax.nn.sigmoid
 FLIPS = {"enumerate": Enumerate(), "score": Reinforce(), "measure_valued": MeasureValued()}

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ppl
-
-from ..laws.rules import panels
+from ppl.testing.rules import panels
 
 sigmoid, logpdf = jax.nn.sigmoid, jax.scipy.stats.norm.logpdf
 

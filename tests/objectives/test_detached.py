@@ -13,11 +13,11 @@ import pytest
 import ppl
 from ppl.detached import held
 from ppl.estimators import Enumerate, MeasureValued, Reinforce, Reparam
+from ppl.testing.rules import normal_panels, tanh_sinh
 
 from ..laws import oracles
 from ..laws.laws import check_exactly
 from ..laws.oracles import coins
-from ..laws.rules import normal_panels, tanh_sinh
 
 KEY = jax.random.key(11)
 sigmoid, stop = jax.nn.sigmoid, jax.lax.stop_gradient

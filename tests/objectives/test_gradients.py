@@ -13,9 +13,9 @@ import pytest
 
 import ppl
 from ppl.estimators import Enumerate, MeasureValued, Reinforce, Reparam
+from ppl.testing.rules import normal_panels, tanh_sinh, trapezoid
 
 from ..laws.laws import check_exactly
-from ..laws.rules import normal_panels, tanh_sinh, trapezoid
 from .problems import CHAIN, COINS, FIXED_COIN, MIXED, NORMAL, Grid, Problem
 
 # The coupled Maxwell variable of a measure-valued normal has the sign of the normal one.

@@ -375,6 +375,7 @@ class Truth(NamedTuple):
 
 
 _STEP = 0.02
+_MOST_ERROR = 1e-5
 
 
 def differences(directions: np.ndarray, scales: np.ndarray, shrink: float) -> tuple[np.ndarray, np.ndarray]:
@@ -421,9 +422,14 @@ def by_quadrature(at: Any, order: int) -> Truth:
             if len(found) > 1 and _settled(found):
                 break
         if len(found) > 1:
-            (mean, error), _ = found[-1]
+            (mean, error), integral = found[-1]
             (before, _), _ = found[-2]
-            return Truth(mean, error + np.abs(mean - before), "sums and quadrature over the choices", worlds)
+            error = error + np.abs(mean - before)
+            if np.any(np.abs(integral.mass - 1) > _MOST_ERROR):
+                raise NotWalkable(f"the densities of its choices add up to {integral.mass[0]:.6g}")
+            if np.any(error > _MOST_ERROR * np.maximum(1, np.abs(mean))):
+                raise NotWalkable(f"quadrature over the choices has not settled: off by {error.max():.1g}")
+            return Truth(mean, error, "sums and quadrature over the choices", worlds)
     raise NotWalkable("the expected value is not finite nearby, or jumps in too many places")
 
 

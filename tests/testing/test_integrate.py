@@ -13,10 +13,10 @@ from scipy import stats
 import ppl
 from ppl.estimators import Reinforce
 from ppl.noise import BERNOULLI, CATEGORICAL, GEOMETRIC, LOG_GAMMA, POISSON, Noise
+from ppl.testing.integrate import integrate
+from ppl.testing.rules import gauss_hermite
 
-from .integrate import integrate
-from .laws import check_exactly
-from .rules import gauss_hermite
+from ..laws.laws import check_exactly
 
 KEY = jax.random.key(3)
 
