@@ -248,3 +248,11 @@ def test_fit_trains_with_them():
     assert ppl.fit(chosen, jnp.array(0.0), optax.sgd(0.1), **options).params > 0
     averaged = objective.using({"x": Reinforce(baseline="average")})
     assert ppl.fit(averaged, jnp.array(0.0), optax.sgd(0.1), **options).estimator_state["x"][1] > 0
+
+
+def test_estimators_of_two_classes_are_not_the_same():
+    """JAX calls the structures of two empty dataclasses equal."""
+    from ppl.choose import Using
+
+    assert Using({"x": Reparam()}) == Using({"x": Reparam()})
+    assert Using({"x": Reparam()}) != Using({"x": MeasureValued()})

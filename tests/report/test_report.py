@@ -1,7 +1,7 @@
 """Variances against closed forms, within 5 of the report's standard errors: false-alarm rate 6e-7 each."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -265,3 +265,20 @@ def test_too_few_runs_are_refused():
     objective = ppl.expectation(squares)
     with pytest.raises(ValueError, match="num_runs of 40 or more, got 4 and 10"):
         ppl.variance_report(objective, KEY, MEANS, num_runs=10)
+
+
+def test_every_other_estimator_is_tried_against_one_of_a_users():
+    """Also those without fields, whose structures JAX does not tell apart."""
+    from ppl.report.alternatives import spots
+
+    class Mine(type(Reinforce()).__mro__[1]):
+        def admits(self, distribution):
+            return True
+
+        def contribute(self, distribution, noise, order):
+            return Reinforce().contribute(distribution, noise, order)
+
+    mine = jax.tree_util.register_dataclass(dataclass(frozen=True)(Mine))
+    objective = ppl.expectation(lambda m: (ppl.normal(m, 1.0).using(mine()) @ "x") ** 2)
+    (spot,) = spots(objective, (0.3,))
+    assert {Reparam, MeasureValued, Reinforce} <= {type(e) for e in spot.candidates}

@@ -24,7 +24,8 @@ from ppl.testing.worlds import TooManyWorlds
 from ppl.transforms.occurrences import choice_equations
 from ppl.transforms.plan import static
 
-_LIKELY = ("Reinforce", "MeasureValued", "Reparam", "Enumerate")
+_LIKELY = ("Reparam", "Enumerate", "MeasureValued", "Reinforce")
+"""What a choice is compared with, the first that it admits."""
 
 
 class Biased(AssertionError):
@@ -184,7 +185,7 @@ def _of_expectation(
     draw = drawing(quantities, at.parts.arrays)
     if truth is not None:
         return sequentially(names, draw, truth, budget, notes)
-    other = _swapped(at)
+    other = _swapped(at, order, num_samples)
     if other is None:
         raise PPLError(
             "no truth is known: the program is too large to sum over its choices, and no choice admits "
@@ -230,17 +231,17 @@ def _closed_form(at: Point, function: Callable[..., Any], order: int) -> Truth:
     raise PPLError(f"the closed form {function!r} is not finite near the arguments: it gives {values[0]}")
 
 
-def _swapped(at: Point) -> tuple[Point, str] | None:
+def _swapped(at: Point, order: int, num_samples: int) -> tuple[Point, str] | None:
     """The same objective with another estimator at every choice that admits one."""
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for spot in spots(at.objective, at.args):
-        others = [e for e in spot.candidates if getattr(e, "baseline", None) != "loo" and not e.biased]
-        scored = [
-            e for e in others if type(e).__name__ in ("Reinforce", "MeasureValued", "Reparam", "Enumerate")
-        ]
-        for other in scored or others:
+        others = [e for e in spot.candidates if getattr(e, "baseline", None) is None and not e.biased]
+        names = [type(other).__name__ for other in others]
+        for name in sorted(names, key=lambda name: _LIKELY.index(name) if name in _LIKELY else len(_LIKELY)):
+            other = others[names.index(name)]
+            changed = at._replace(objective=at.objective.using({**chosen, spot.pattern: other}))
             try:
-                at._replace(objective=at.objective.using({spot.pattern: other})).staged()
+                jax.eval_shape(estimator(changed, order, num_samples), jax.random.key(0), *at.parts.arrays)
             except PPLError:
                 continue
             chosen[spot.pattern] = other

@@ -73,7 +73,8 @@ def _equation(equation: Any, values: list[Any], worlds: Worlds, leaves: Leaves) 
         return [NO_KEY] * len(equation.outvars)
     arrays = [worlds.read(x) for x in values]
     if any(mapped) and primitive.name in _WATCHED:
-        _watch(primitive.name, values, arrays, worlds)
+        with np.errstate(all="ignore"):  # two infinities that are compared have no difference
+            _watch(primitive.name, values, arrays, worlds)
     outputs = apply(equation, arrays, mapped)
     return [worlds.wrap(x) for x in outputs] if any(mapped) else outputs
 
