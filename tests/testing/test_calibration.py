@@ -22,15 +22,6 @@ KEY = jax.random.key(11)
 matplotlib.use("agg")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_fast():
-    """What is compiled here runs for milliseconds: optimizing it takes most of the time."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 X = jnp.stack([jnp.ones(5), jnp.array([-1.0, -0.3, 0.2, 0.8, 1.5])], 1)
 PRIOR = jnp.array([1.0, 2.0])
 

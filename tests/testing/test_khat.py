@@ -17,15 +17,6 @@ KEY = jax.random.key(0)
 matplotlib.use("agg")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_fast():
-    """What is compiled here runs for milliseconds: optimizing it takes most of the time."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @ppl.gen
 def conjugate():
     x = ppl.normal(0.0, 1.0) @ "x"

@@ -20,7 +20,7 @@ BLOCKS, EACH = 12, 28
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_random_programs_are_unbiased(block: int) -> None:
-    """336 programs, of which at most one in twenty has noise that cannot be integrated over."""
+    """336 programs, of which at most one in ten has noise that cannot be integrated over."""
     skipped: list[Program] = []
 
     @seed(1000 + block)

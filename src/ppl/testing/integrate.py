@@ -25,11 +25,12 @@ from ppl.testing.breaks import Breaks
 from ppl.testing.evaluate import is_key
 from ppl.testing.rules import RULES, Adaptive, Rule, support_probabilities
 from ppl.testing.walk import NotWalkable, walk
-from ppl.testing.worlds import NO_KEY, PerWorld, Worlds
+from ppl.testing.worlds import NO_KEY, KeyCases, KeyRows, PerWorld, Worlds
 from ppl.transforms import jax_internals as internals
 
 _TIE = 1e-14  # two quantiles that are closer are one, up to rounding
 _PASSES = 8
+_MASS = 1e-6  # what the weights of a rule may be off
 
 
 class Integral(NamedTuple):
@@ -80,8 +81,13 @@ def over_noise(
         if following is None or breaks.unresolved:
             break
         breaks = following
-    if any(x is NO_KEY for x in outputs):
-        raise NotWalkable("a key that a branch has handed on reaches the result")
+    outputs = [
+        x if is_key(aval) else worlds.settled(x) for x, aval in zip(outputs, closed.out_avals, strict=True)
+    ]
+    if any(x is NO_KEY or isinstance(x, KeyCases | KeyRows) for x in outputs):
+        raise NotWalkable("a key reaches the result")
+    if abs(worlds.weights.sum() - 1) > _MASS:
+        raise NotWalkable(f"the weights of its noise add up to {worlds.weights.sum():.6g}")
     means = [worlds.mean(x) for x in outputs]
     return Integral(jax.tree.unflatten(tree, means), worlds.draws, len(worlds.weights)), breaks
 
@@ -100,8 +106,9 @@ def draw_noise(equation: Any, values: list[Any], worlds: Worlds) -> list[Any]:
     """A block of noise, one number after the other."""
     params = equation.params
     key, _, *parameters = values
+    key, parameters = worlds.one_key(key), [worlds.settled(p) for p in parameters]
     if not is_key(key):
-        raise NotWalkable("noise is drawn from a key that a branch has handed on")
+        raise NotWalkable("noise is drawn from a key that depends on noise")
     law, shape, outer = params["law"], params["shape"], key.shape[: params["keys"]]
     data = np.asarray(jax.random.key_data(key)).reshape(math.prod(outer), -1)
     columns: list[PerWorld] = []
@@ -150,27 +157,32 @@ def _draw(
 def _continuous(name: Any, rule: Rule | Adaptive, parameters: list[np.ndarray], worlds: Worlds) -> PerWorld:
     if name not in worlds.latent:
         worlds.draws += 1
-        count = len(worlds.weights)
+        count, coordinate = len(worlds.weights), lambda node: node
         if isinstance(rule, Adaptive):
             nodes, weights = rule.at(worlds.breaks.of(name, count), count, worlds.level)
+            coordinate = rule.coordinate[0]
         else:
             nodes, weights = (np.broadcast_to(x, (count, len(x))) for x in (rule.nodes, rule.weights))
-        worlds.split(weights, name, nodes)
-        worlds.latent[name] = worlds.splits[-1].nodes
-        parameters = [p[worlds.parents[-1]] for p in parameters]
-    node = worlds.read(worlds.latent[name])
-    if isinstance(rule, Adaptive):
-        node = rule.coordinate[1](node)
-    return worlds.wrap(rule.transform(node, *parameters))
+        with np.errstate(divide="ignore"):  # an end has no coordinate, and no weight
+            part = worlds.split(weights, name, coordinate(nodes))
+        parent = worlds.parents[-1]
+        worlds.latent[name] = worlds.wrap(nodes[parent, part])
+        parameters = [p[parent] for p in parameters]
+    return worlds.wrap(rule.transform(worlds.read(worlds.latent[name]), *parameters))
 
 
 def _discrete(name: Any, probabilities: np.ndarray, worlds: Worlds) -> PerWorld:
     """Values 0, 1, ... of these probabilities; narrows the interval of the latent quantile."""
     count = len(worlds.weights)
+    # In a branch that a world does not take parameters may be anything: nothing is learned of the quantile.
+    proper = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) < _MASS)
+    senseless = ~proper[:, None]
+    probabilities = np.where(senseless, np.arange(probabilities.shape[1]) == 0, probabilities)
     ends = np.concatenate([np.zeros((count, 1)), np.cumsum(probabilities, axis=1)], axis=1)
     ends[:, -1] = 1.0
     if name not in worlds.latent:
         worlds.draws += 1
+        low, high = np.zeros((count, 1)), np.ones((count, 1))
         lows, highs, shares = ends[:, :-1], ends[:, 1:], probabilities
     else:
         low, high = (worlds.read(end)[:, None] for end in worlds.latent[name])
@@ -181,6 +193,9 @@ def _discrete(name: Any, probabilities: np.ndarray, worlds: Worlds) -> PerWorld:
         narrow = high - low <= 4 * _TIE
         middle = np.argmax(ends[:, 1:] >= (low + high) / 2, axis=1)[:, None]
         shares = np.where(narrow, np.arange(shares.shape[1]) == middle, shares)
+    if senseless.any():
+        shares = np.where(senseless, np.arange(shares.shape[1]) == 0, shares)
+        lows, highs = (np.where(senseless, end, x) for end, x in ((low, lows), (high, highs)))
     values = worlds.split(shares)
     parent = worlds.parents[-1]
     worlds.latent[name] = (worlds.wrap(lows[parent, values]), worlds.wrap(highs[parent, values]))

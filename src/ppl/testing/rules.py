@@ -35,13 +35,12 @@ class Adaptive(NamedTuple):
     coordinate: tuple[Callable[..., Any], Callable[..., Any]] = (lambda node: node, lambda node: node)
 
     def at(self, breaks: np.ndarray | None, worlds: int, level: int) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates of nodes, and weights, in each of some worlds, of shape `(worlds, nodes)`."""
-        if breaks is None:
-            rule = self.smooth(level)
-            nodes, weights = (np.broadcast_to(x, (worlds, len(x))) for x in (rule.nodes, rule.weights))
-        else:
-            nodes, weights = self.panels(self.coordinate[1](breaks), level)
-        return self.coordinate[0](nodes), weights
+        """Nodes and weights in each of some worlds, of shape `(worlds, nodes)`."""
+        if breaks is not None:
+            return self.panels(self.coordinate[1](breaks), level)
+        rule = self.smooth(level)
+        shape = worlds, len(rule.nodes)
+        return np.broadcast_to(rule.nodes, shape), np.broadcast_to(rule.weights, shape)
 
 
 def gauss_hermite(count: int) -> Rule:
@@ -132,6 +131,8 @@ def _of_uniform(breaks: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]
     widths = edges[:, 1:] - edges[:, :-1]
     nodes = edges[:, :-1, None] + widths[:, :, None] * rule.nodes
     weights = widths[:, :, None] * rule.weights
+    # The ends themselves, to which the outermost nodes may round, are never drawn.
+    nodes = np.clip(nodes, np.finfo(float).tiny, np.nextafter(1.0, 0.0))
     return nodes.reshape(len(edges), -1), weights.reshape(len(edges), -1)
 
 
@@ -153,14 +154,25 @@ def support_probabilities(law: str, parameters: list[Any]) -> np.ndarray:
     return _PROBABILITIES[law](*parameters)
 
 
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # of a branch that is not taken
+        return scipy.special.softmax(logits, axis=-1)
+
+
 def _poisson(rate: np.ndarray) -> np.ndarray:
-    most = int(3 * rate.max()) + 45
+    most = int(3 * _largest(rate, 1e4)) + 45
     return scipy.stats.poisson.pmf(np.arange(most), rate[:, None])
 
 
 def _geometric(probs: np.ndarray) -> np.ndarray:
-    most = int(np.ceil(np.log(1e-22) / np.log1p(-probs.min()))) + 1
+    least = 1 - _largest(1 - probs, 1 - 1e-3)
+    most = int(np.ceil(np.log(1e-22) / np.log1p(-least))) + 1
     return probs[:, None] * (1 - probs[:, None]) ** np.arange(most)
+
+
+def _largest(x: np.ndarray, most: float) -> float:
+    """Of the parameters that make sense; in a branch that is not taken they may be anything."""
+    return float(np.max(x, where=(x >= 0) & (x <= most), initial=0.0))
 
 
 def _binomial(probs: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -169,7 +181,7 @@ def _binomial(probs: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 _PROBABILITIES: dict[str, Callable[..., Any]] = {
     "bernoulli": lambda probs: np.stack([1 - probs, probs], axis=1),
-    "categorical": lambda logits: scipy.special.softmax(logits, axis=-1),
+    "categorical": lambda logits: _softmax(logits),
     "poisson": _poisson,
     "geometric": _geometric,
     "binomial": _binomial,

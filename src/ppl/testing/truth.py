@@ -67,6 +67,7 @@ def expected_values(
         inputs = [worlds.wrap(np.asarray(x)) for x in arrays]
         walker = _Choices()
         (result,) = walk(staged.jaxpr, inputs, worlds, walker.leaves)
+        result = worlds.settled(result)
         following = breaks.next()
         if following is None or breaks.unresolved:
             break
@@ -85,6 +86,7 @@ class _Choices:
 
     def choose(self, equation: Any, values: list[Any], worlds: Worlds) -> list[Any]:
         site: Site = equation.params["site"]
+        values = [worlds.settled(x) for x in values]
         leaves, mask = site.split(values)
         lanes = list(np.ndindex(*site.lanes))
         columns = []
@@ -121,6 +123,7 @@ class _Choices:
         params = equation.params
         lanes, columns = params["lanes"], []
         for lane in np.ndindex(*lanes):
+            values = [worlds.settled(x) for x in values]
             here = [_lane(x, lane, m, worlds) for x, m in zip(values, params["mapped"], strict=True)]
             columns.append(walk(params["jaxpr"], here, worlds, self.leaves)[0])
         full = np.stack([worlds.full(x) for x in columns], axis=1)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
 from ppl.testing.evaluate import aligned, apply, is_key
-from ppl.testing.worlds import NO_KEY, PerWorld, Worlds
+from ppl.testing.worlds import NO_KEY, KeyCases, KeyRows, PerWorld, Worlds
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.axes import words
 
@@ -66,7 +67,9 @@ def _equation(equation: Any, values: list[Any], worlds: Worlds, leaves: Leaves) 
         raise NotWalkable(f"a random choice inside {primitive}")
     if primitive.name == "select_n" and _alike(values[1:]):
         return [values[1]]  # a mapped conditional selects between each operand and itself
-    if any(x is NO_KEY for x in values):
+    if any(isinstance(x, KeyCases) for x in values):
+        return _by_cases(equation, values, worlds, leaves)
+    if any(x is NO_KEY or isinstance(x, KeyRows) for x in values):
         return [NO_KEY] * len(equation.outvars)
     mapped = [isinstance(x, PerWorld) for x in values]
     if any(is_key(v.aval) for v in equation.outvars) and any(mapped):
@@ -77,6 +80,16 @@ def _equation(equation: Any, values: list[Any], worlds: Worlds, leaves: Leaves) 
             _watch(primitive.name, values, arrays, worlds)
     outputs = apply(equation, arrays, mapped)
     return [worlds.wrap(x) for x in outputs] if any(mapped) else outputs
+
+
+def _by_cases(equation: Any, values: list[Any], worlds: Worlds, leaves: Leaves) -> list[Any]:
+    """An operation on a key that a conditional has handed on: on the key of each branch."""
+    first = next(x for x in values if isinstance(x, KeyCases))
+    outputs = []
+    for i in range(len(first.cases)):
+        case = lambda x, i=i: x.cases[i] if isinstance(x, KeyCases) and x.picks is first.picks else x
+        outputs.append(_equation(equation, [case(x) for x in values], worlds, leaves))
+    return [_choose(first.picks, list(cases), worlds) for cases in zip(*outputs, strict=True)]
 
 
 _WATCHED = words("lt le gt ge eq ne max min abs sign floor ceil round clamp sort argmax argmin")
@@ -122,7 +135,7 @@ def _scan(params: dict[str, Any], values: list[Any], worlds: Worlds, leaves: Lea
     scan = internals.scan_parts(params, values)
     carry, columns = scan.carry, []
     for step in reversed(range(scan.length)) if scan.reverse else range(scan.length):
-        xs = [worlds.wrap(worlds.read(x)[:, step]) if isinstance(x, PerWorld) else x[step] for x in scan.xs]
+        xs = [_row(x, step, worlds) for x in scan.xs]
         outputs = walk(scan.body, [*scan.consts, *carry, *xs], worlds, leaves)
         carry, ys = outputs[: len(carry)], outputs[len(carry) :]
         columns.append(ys)
@@ -132,34 +145,57 @@ def _scan(params: dict[str, Any], values: list[Any], worlds: Worlds, leaves: Lea
     return [*carry, *(_stack([ys[i] for ys in columns], aval, worlds) for i, aval in enumerate(avals))]
 
 
+def _row(x: Any, step: int, worlds: Worlds) -> Any:
+    if isinstance(x, KeyRows):
+        return x.rows[step]
+    if isinstance(x, KeyCases):
+        return KeyCases(x.picks, tuple(_row(case, step, worlds) for case in x.cases))
+    return worlds.wrap(worlds.read(x)[:, step]) if isinstance(x, PerWorld) else x if x is NO_KEY else x[step]
+
+
 def _stack(values: list[Any], aval: Any, worlds: Worlds) -> Any:
     if not values:
-        return np.zeros((0, *aval.shape), aval.dtype)
+        return np.zeros((0, *aval.shape), aval.dtype) if not is_key(aval) else NO_KEY
+    if not is_key(aval):
+        values = [worlds.settled(x) for x in values]
+    if all(map(is_key, values)):
+        return jnp.stack(values)
+    if any(x is NO_KEY or isinstance(x, KeyCases | KeyRows) or is_key(x) for x in values):
+        return KeyRows(tuple(values))
     if not any(isinstance(x, PerWorld) for x in values):
         return np.stack([np.asarray(x) for x in values])
     return worlds.wrap(np.stack([worlds.full(x) for x in values], axis=1))
 
 
-def _choose(picks: Any, cases: list[Any], worlds: Worlds) -> Any:
-    """In each world, the case that `picks` says.
-
-    Keys reach here as residuals of a branch, which nothing draws from again, as `draw_noise` checks.
-    """
-    if any(is_key(x) or x is NO_KEY for x in cases):
-        return cases[0] if _alike(cases) else NO_KEY
+def _choose(picks: PerWorld, cases: list[Any], worlds: Worlds) -> Any:
+    """In each world, the case that `picks` says."""
+    if any(is_key(x) or isinstance(x, KeyCases | KeyRows) or x is NO_KEY for x in cases):
+        return cases[0] if _alike(cases) else KeyCases(picks, tuple(cases))
+    if all(_is_number(x) for x in cases):  # perhaps the numbers of steps, which become part of a key
+        return cases[0] if _alike(cases) else KeyCases(picks, tuple(cases))
     full = np.stack([worlds.full(x) for x in cases], axis=1)
-    return worlds.wrap(full[np.arange(len(full)), picks])
+    return worlds.wrap(full[np.arange(len(full)), worlds.full(picks).astype(int)])
+
+
+def _holds_key(x: Any) -> bool:
+    return is_key(x) or x is NO_KEY or (isinstance(x, KeyCases) and any(map(_holds_key, x.cases)))
+
+
+def _is_number(x: Any) -> bool:
+    """Whether a value is an integer or a few of them, the same in all worlds."""
+    return not isinstance(x, PerWorld) and np.size(x) <= _ENTRIES and np.asarray(x).dtype.kind in "iu"
 
 
 def _alike(values: list[Any]) -> bool:
     """Whether values are the same in all worlds, and each other's equals."""
-    if any(isinstance(x, PerWorld) or x is NO_KEY for x in values):
+    if any(isinstance(x, PerWorld | KeyCases | KeyRows) or x is NO_KEY for x in values):
         return False
     arrays = [np.asarray(jax.random.key_data(x) if is_key(x) else x) for x in values]
     return all(np.array_equal(x, arrays[0]) for x in arrays)
 
 
 def _cond(branches: Any, index: Any, operands: list[Any], worlds: Worlds, leaves: Leaves) -> list[Any]:
+    index = worlds.settled(index)
     if not isinstance(index, PerWorld):
         return walk(branches[int(np.clip(int(index), 0, len(branches) - 1))], operands, worlds, leaves)
     picks = np.clip(worlds.read(index).astype(int), 0, len(branches) - 1)
@@ -168,8 +204,7 @@ def _cond(branches: Any, index: Any, operands: list[Any], worlds: Worlds, leaves
     for number, branch in enumerate(branches):
         with worlds.where(worlds.wrap(worlds.read(index) == number)):
             outputs.append(walk(branch, operands, worlds, leaves))
-    picks = worlds.read(index)
-    return [_choose(picks, list(cases), worlds) for cases in zip(*outputs, strict=True)]
+    return [_choose(index, list(cases), worlds) for cases in zip(*outputs, strict=True)]
 
 
 def _while(params: dict[str, Any], values: list[Any], worlds: Worlds, leaves: Leaves) -> list[Any]:
@@ -177,6 +212,7 @@ def _while(params: dict[str, Any], values: list[Any], worlds: Worlds, leaves: Le
     carry = loop.carry
     for _ in range(LONGEST_LOOP):
         (going,) = walk(loop.condition, [*loop.condition_consts, *carry], worlds, leaves)
+        going = worlds.settled(going)
         active = np.asarray(worlds.read(going)) if isinstance(going, PerWorld) else np.asarray([bool(going)])
         if not active.any():
             return carry
@@ -186,13 +222,13 @@ def _while(params: dict[str, Any], values: list[Any], worlds: Worlds, leaves: Le
         if active.all():
             carry = new
             continue
-        picks = worlds.read(going).astype(int)
-        carry = [_choose(picks, [old, x], worlds) for old, x in zip(carry, new, strict=True)]
+        carry = [_choose(going, [old, x], worlds) for old, x in zip(carry, new, strict=True)]
     raise NotWalkable(f"a loop of more than {LONGEST_LOOP} steps")
 
 
 def _common(x: Any, active: np.ndarray, worlds: Worlds) -> Any:
     """The value without a world axis, if it is an integer and the same wherever the loop goes on."""
+    x = worlds.settled(x) if isinstance(x, KeyCases) and not _holds_key(x) else x
     if not isinstance(x, PerWorld):
         return x
     array = np.asarray(worlds.read(x))

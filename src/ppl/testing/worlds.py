@@ -14,7 +14,7 @@ MOST_WORLDS = 2**19
 _NEGLIGIBLE = 1e-22  # the least weight of a world
 
 NO_KEY: Any = object()
-"""In place of a key that differs between worlds: one that a conditional passes on, and nothing draws from."""
+"""In place of a key that is not known: nothing may draw from it."""
 
 
 class TooManyWorlds(Exception):
@@ -26,6 +26,24 @@ class PerWorld:
 
     def __init__(self, array: Any, generation: int) -> None:
         self.array, self.generation = array, generation
+
+
+class KeyCases(NamedTuple):
+    """A key, or a number that may become part of one: in each world that of the branch that was taken.
+
+    Attributes:
+        picks: the number of the branch.
+        cases: the key of each branch.
+    """
+
+    picks: PerWorld
+    cases: tuple[Any, ...]
+
+
+class KeyRows(NamedTuple):
+    """The keys of the steps of a loop, where they differ in more than one array of keys can say."""
+
+    rows: tuple[Any, ...]
 
 
 class Split(NamedTuple):
@@ -82,6 +100,24 @@ class Worlds:
         if not self._masks:
             return None
         return np.logical_and.reduce([self.full(mask) for mask in self._masks])
+
+    def one_key(self, key: Any) -> Any:
+        """The key that is meant in all worlds where a draw counts; `NO_KEY` if that is not one."""
+        while isinstance(key, KeyCases):
+            picks = self.full(key.picks)
+            active = self.active
+            picks = np.unique(picks if active is None else picks[active])
+            if len(picks) > 1:
+                return NO_KEY
+            key = key.cases[picks[0] if len(picks) else 0]
+        return key
+
+    def settled(self, value: Any) -> Any:
+        """A value that was kept apart by the branches it is from, as one that differs between worlds."""
+        if not isinstance(value, KeyCases):
+            return value
+        full = np.stack([self.full(self.settled(case)) for case in value.cases], axis=1)
+        return self.wrap(full[np.arange(len(full)), self.full(value.picks).astype(int)])
 
     def claim(self, key: bytes, block: Any) -> None:
         """Refuse a key from which blocks of two kinds are drawn: they would depend on each other."""

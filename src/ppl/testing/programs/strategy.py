@@ -35,10 +35,10 @@ BUDGET = 3e4
 ESTIMATORS: dict[str, dict[str, float]] = {
     "flip": {
         "Enumerate()": 2, "Reinforce()": 2, "Reinforce(baseline=0.7)": 2, "MeasureValued()": 2,
-        "DisARM()": 60, "StochasticTriple()": 2, "UnorderedSet(samples=2)": 4, "LeaveOneOut(samples=2)": 4,
+        "DisARM()": 60, "StochasticTriple()": 2, "UnorderedSet(samples=2)": 8, "LeaveOneOut(samples=2)": 4,
     },
     "categorical": {
-        "Enumerate()": 3, "Reinforce()": 3, "MeasureValued()": 3, "UnorderedSet(samples=2)": 9,
+        "Enumerate()": 3, "Reinforce()": 3, "MeasureValued()": 3, "UnorderedSet(samples=2)": 27,
         "LeaveOneOut(samples=2)": 9,
     },
     "poisson": {"Reinforce()": 40, "MeasureValued()": 40, "StochasticTriple()": 40},
