@@ -393,3 +393,22 @@ def test_too_many_combinations_propose_which_choices_to_sample() -> None:
 
     with pytest.raises(ppl.UnsupportedProgram, match=r"2097152 .* for 'k0', 'k1' leaves 32768"):
         ppl.expectation(program).grad(jax.random.key(KEY), jnp.zeros(2))
+
+
+def test_a_carry_that_holds_all_earlier_steps() -> None:
+    """Found by a random program: independent choices, of which a term depends on all up to its step."""
+
+    def program(t: Any) -> Any:
+        def step(carry: Any, _: Any) -> Any:
+            one = ppl.flip(sigmoid(t[0])).using(Enumerate()) @ "one"
+            ppl.flip(sigmoid(t[1])).using(Enumerate()) @ "two"
+            return 0.5 + jnp.where(one, t[1], jnp.sin(carry)), None
+
+        return jax.lax.scan(step, t[0], None, 2)[0]
+
+    def truth(t: Any) -> Any:
+        p = sigmoid(t[0])
+        low, high = 0.5 + jnp.sin(t[0]), 0.5 + t[1]
+        return 0.5 + p * t[1] + (1 - p) * (p * jnp.sin(high) + (1 - p) * jnp.sin(low))
+
+    check_exactly(program, truth)

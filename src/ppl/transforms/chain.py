@@ -121,10 +121,10 @@ def chain_of(
     low, high = min(reach), max(reach)
     if low < -1 or high > 1 or (low < 0 < high):
         return None
-    width = int(max([1 + high - low, *(high - low + 1 for low, high in found)]))
-    if width > 2 or states**width * size > LANES_LIMIT:
+    width = max([1 + high - low, *(high - low + 1 for low, high in found)])  # infinite, for all earlier steps
+    if width > 2 or states ** int(width) * size > LANES_LIMIT:
         return None
-    return Chain(steps, length, width, high > 0)
+    return Chain(steps, length, int(width), high > 0)
 
 
 def _windows(dependences: Sequence[Dependence], names: Sequence[Given]) -> list[tuple[float, float]] | None:
