@@ -18,7 +18,10 @@ from ppl.testing.programs import Program, programs, verify
 from ppl.testing.walk import NotWalkable
 from ppl.testing.worlds import TooManyWorlds
 
+from ..corpus.silent_wrong import SILENT
+
 KEY = jax.random.key(11)
+BOUND = SILENT["several particles of a coin"]
 
 
 @functools.cache
@@ -51,39 +54,10 @@ def compared(t: Any) -> Any:
     return 3.0 * (ppl.flip(jax.nn.sigmoid(t)).using(Reinforce(baseline="loo")) @ "x") + 1.0
 
 
-@ppl.gen
-def model() -> Any:
-    rain = ppl.flip(0.3) @ "rain"
-    ppl.normal(jnp.where(rain, 1.0, -1.0), 1.0) @ "wet"
-
-
-@ppl.gen
-def guide(t: Any) -> Any:
-    ppl.flip(jax.nn.sigmoid(t)).using(Reinforce()) @ "rain"
-
-
-def bound(t: Any) -> Any:
-    """An importance weighted bound."""
-    return ppl.iwelbo(2)(model().condition({"wet": 0.5}), guide(t))
-
-
-def bound_by_hand(t: Any) -> Any:
-    """Its expected value: two coins."""
-    p, total = jax.nn.sigmoid(t), 0.0
-    weight = lambda x: (
-        (0.3 if x else 0.7) * jax.scipy.stats.norm.pdf(0.5, 1.0 if x else -1.0) / (p if x else 1 - p)
-    )
-    for one in (True, False):
-        for other in (True, False):
-            mass = (p if one else 1 - p) * (p if other else 1 - p)
-            total = total + mass * jnp.log((weight(one) + weight(other)) / 2)
-    return total
-
-
 FIXED: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], int]] = {
     "vectors": (vectors, lambda t: 0.5 * jnp.exp(t) + t, 1),
     "compared": (compared, lambda t: 3 * jax.nn.sigmoid(t) + 1, 2),
-    "bound": (bound, bound_by_hand, 1),
+    "bound": (BOUND.program, BOUND.truth, 1),
 }
 
 
