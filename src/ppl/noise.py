@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import ad, batching, mlir
 from numpyro.distributions.util import binomial
 
 from ppl.address import further_draw, lane_number
@@ -191,6 +191,20 @@ def _fold_lanes(key: jax.Array) -> jax.Array:
 
 
 batching.fancy_primitive_batchers[noise_p] = _batch
+
+
+def _jvp(primals, tangents, **params):
+    """Noise has no derivative.
+
+    Its parameters have none either, for `Noise.draw` stops it. But JAX moves what a loop does not change
+    out of it, and lets the branches of a conditional share the places through which that comes back: a
+    tangent that belongs to another branch then stands at a parameter.
+    """
+    out = noise_p.bind(*primals, **params)
+    return out, ad.Zero(jax.typeof(out).to_tangent_aval())
+
+
+ad.primitive_jvps[noise_p] = _jvp
 
 
 SAMPLES = "ppl.samples"

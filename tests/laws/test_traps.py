@@ -183,3 +183,20 @@ def test_lanes_and_samples_are_independent() -> None:
     keys = jax.random.split(jax.random.key(KEY), 1000)
     means = jax.jit(jax.vmap(lambda key: objective.estimate(key, 0.5, num_samples=64)))(keys)
     assert abs(np.var(np.asarray(means)) / (4 / 64) - 1) < 5 * np.sqrt(2 / 1000)
+
+
+@flips
+def test_branches_that_lend_each_other_their_tangents(how: Any) -> None:
+    """What a loop does not change is moved out of it, and comes back through places that branches share."""
+
+    def program(t: Any) -> Any:
+        coin = ppl.flip(0.4).using(Reinforce()) @ "a"
+        branch = lambda c, _: (c + jax.lax.cond(coin, lambda: flip(sigmoid(t[0]), how), lambda: t[0]), None)
+        total, _ = jax.lax.scan(branch, t[0], None, 2)
+        return total * flip(sigmoid(t[0]), Enumerate(), "k")
+
+    def truth(t: Any) -> Any:
+        p = sigmoid(t[0])
+        return p * (t[0] + 0.8 * p + 1.2 * t[0])
+
+    check_exactly(program, truth)

@@ -13,10 +13,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import ppl
 from ppl.estimators import Reinforce
-from ppl.testing import BiasReport, check_unbiased
+from ppl.testing import BiasReport, NotIntegrable, check_unbiased
 from ppl.testing.programs import Program, programs, verify
-from ppl.testing.walk import NotWalkable
-from ppl.testing.worlds import TooManyWorlds
 
 from ..corpus.silent_wrong import SILENT
 
@@ -73,5 +71,5 @@ def check_random(program: Program) -> BiasReport | None:
     """A random program, traced anew; `None` if it cannot be integrated."""
     try:
         return verify(replace(program), KEY)
-    except (NotWalkable, TooManyWorlds):
+    except NotIntegrable:
         return None

@@ -10,3 +10,4 @@ from ppl.testing.khat import KhatReport as KhatReport
 from ppl.testing.khat import psis_khat as psis_khat
 from ppl.testing.pareto import Weights as Weights
 from ppl.testing.report import BiasReport as BiasReport
+from ppl.testing.worlds import NotIntegrable as NotIntegrable

@@ -19,8 +19,7 @@ from ppl.testing.exact import exactly, moments
 from ppl.testing.report import BIASED, UNRESOLVED, BiasReport
 from ppl.testing.statistical import Budget, drawing, sequentially
 from ppl.testing.truth import Truth, by_quadrature, differences, from_differences
-from ppl.testing.walk import NotWalkable
-from ppl.testing.worlds import TooManyWorlds
+from ppl.testing.worlds import NotIntegrable
 from ppl.transforms.occurrences import choice_equations
 from ppl.transforms.plan import static
 
@@ -177,7 +176,7 @@ def _of_expectation(
     if method != "statistical" and truth is not None:
         try:
             return exactly(at, quantities, truth, order, budget.key, notes)
-        except (NotWalkable, TooManyWorlds) as reason:
+        except NotIntegrable as reason:
             if method == "exact":
                 raise PPLError(f"the estimator cannot be integrated over its noise: {reason}") from None
             notes.append(f"drawn, because its noise cannot be integrated over: {reason}")
@@ -201,7 +200,7 @@ def _truth(at: Point, against: Any, order: int, num_samples: int, notes: list[st
         other = at._replace(objective=against)
         try:
             found = moments(estimator(other, order, num_samples), other, jax.random.key(1))
-        except (NotWalkable, TooManyWorlds) as reason:
+        except NotIntegrable as reason:
             raise PPLError(f"the expectation to compare with cannot be integrated: {reason}") from None
         return Truth(found.mean, found.error, "the mean of the expectation that was given")
     if callable(against):
@@ -213,7 +212,7 @@ def _truth(at: Point, against: Any, order: int, num_samples: int, notes: list[st
         )
     try:
         return by_quadrature(at, order)
-    except (NotWalkable, TooManyWorlds) as reason:
+    except NotIntegrable as reason:
         notes.append(f"no truth by quadrature: {reason}")
         return None
 

@@ -14,7 +14,7 @@ from ppl.testing.integrate import jaxpr_of, over_noise
 from ppl.testing.report import BIASED, UNBIASED, UNRESOLVED, BiasReport, Row
 from ppl.testing.rules import LEVELS
 from ppl.testing.truth import Truth
-from ppl.testing.walk import NotWalkable
+from ppl.testing.worlds import NotIntegrable
 from ppl.transforms.occurrences import occurrences
 from ppl.transforms.plan import instances, plan
 
@@ -43,7 +43,7 @@ def moments(quantities: Any, at: Point, key: jax.Array) -> Moments:
     """Mean and standard deviation of an estimator, by two rules of quadrature that agree.
 
     Raises:
-        NotWalkable, TooManyWorlds: there is too much noise, or of a kind that cannot be integrated over.
+        NotIntegrable: there is too much noise, or of a kind that cannot be integrated over.
     """
 
     def both(key: jax.Array, *arrays: Any) -> Any:
@@ -56,7 +56,7 @@ def moments(quantities: Any, at: Point, key: jax.Array) -> Moments:
     for level in range(LEVELS):
         integral, breaks = over_noise(closed, tree, arguments, Breaks(), level)
         if breaks.unresolved:
-            raise NotWalkable("it jumps in more places than can be told apart")
+            raise NotIntegrable("it jumps in more places than can be told apart")
         mean, square = integral.mean
         if before is not None:
             error = np.abs(mean - before)
@@ -64,14 +64,14 @@ def moments(quantities: Any, at: Point, key: jax.Array) -> Moments:
                 deviation = np.sqrt(np.maximum(square - mean**2, 0))
                 return Moments(mean, deviation, error, integral.draws, integral.worlds)
         before = mean
-    raise NotWalkable(f"the integral has not settled: two rules differ by {np.max(error):.1g}")
+    raise NotIntegrable(f"the integral has not settled: two rules differ by {np.max(error):.1g}")
 
 
 def exactly(at: Point, quantities: Any, truth: Truth, order: int, key: Any, notes: list[str]) -> BiasReport:
     """The report of an estimator whose noise can be integrated over.
 
     Raises:
-        NotWalkable, TooManyWorlds: it cannot.
+        NotIntegrable: it cannot.
     """
     found = moments(quantities, at, key)
     size = np.maximum(1, np.abs(truth.mean))

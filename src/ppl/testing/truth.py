@@ -13,7 +13,7 @@ import numpy as np
 from ppl.testing.breaks import Breaks
 from ppl.testing.choices import expected_values
 from ppl.testing.rules import LEVELS
-from ppl.testing.walk import NotWalkable
+from ppl.testing.worlds import NotIntegrable
 
 _POINTS = 3  # to either side, of a central difference
 _FIRST = np.array([-1, 9, -45, 0, 45, -9, 1]) / 60
@@ -68,7 +68,7 @@ def by_quadrature(at: Any, order: int) -> Truth:
     """Value and derivatives of an objective by sums and quadrature over its choices.
 
     Raises:
-        NotWalkable, TooManyWorlds: its choices are of a kind, or so many, that this cannot be done.
+        NotIntegrable: its choices are of a kind, or so many, that this cannot be done.
     """
     staged = at.staged()
     for shrink in (1.0, 1 / 8, 1 / 64):
@@ -88,11 +88,11 @@ def by_quadrature(at: Any, order: int) -> Truth:
             (before, _), _ = found[-2]
             error = error + np.abs(mean - before)
             if np.any(np.abs(integral.mass - 1) > _MOST_ERROR):
-                raise NotWalkable(f"the densities of its choices add up to {integral.mass[0]:.6g}")
+                raise NotIntegrable(f"the densities of its choices add up to {integral.mass[0]:.6g}")
             if np.any(error > _MOST_ERROR * np.maximum(1, np.abs(mean))):
-                raise NotWalkable(f"quadrature over the choices has not settled: off by {error.max():.1g}")
+                raise NotIntegrable(f"quadrature over the choices has not settled: off by {error.max():.1g}")
             return Truth(mean, error, "sums and quadrature over the choices", worlds)
-    raise NotWalkable("the expected value is not finite nearby, or jumps in too many places")
+    raise NotIntegrable("the expected value is not finite nearby, or jumps in too many places")
 
 
 def _settled(found: list[Any]) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from ppl.testing.evaluate import aligned, apply, is_key
-from ppl.testing.worlds import NO_KEY, KeyCases, KeyRows, PerWorld, Worlds
+from ppl.testing.worlds import NO_KEY, KeyCases, KeyRows, NotIntegrable, PerWorld, Worlds
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.axes import words
 
@@ -26,7 +26,7 @@ LONGEST_LOOP = 64
 Leaves = Mapping[Any, Callable[[Any, list[Any], Worlds], list[Any]]]
 
 
-class NotWalkable(Exception):
+class NotWalkable(NotIntegrable):
     """The program holds what this walk has no rule for."""
 
 

@@ -17,7 +17,11 @@ NO_KEY: Any = object()
 """In place of a key that is not known: nothing may draw from it."""
 
 
-class TooManyWorlds(Exception):
+class NotIntegrable(Exception):
+    """A program's noise, or its choices, cannot be integrated over; the message says why."""
+
+
+class TooManyWorlds(NotIntegrable):
     """There is too much to integrate over."""
 
 

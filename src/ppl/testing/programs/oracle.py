@@ -8,7 +8,6 @@ density.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ from ppl.testing.programs.syntax import (
     Parameter,
     Where,
     Wrapped,
+    nodes,
 )
 
 COUNTS = 40
@@ -64,22 +64,12 @@ def answer(block: Block, theta: np.ndarray, directions: np.ndarray) -> Answer:
 def breaks(block: Block) -> dict[str, set[float]]:
     """The constants that each name is compared with."""
     found: dict[str, set[float]] = {}
-    for node in _nodes(block):
+    for node in nodes(block):
         if isinstance(node, Where):
             found.setdefault(node.name, set()).add(node.above)
         elif isinstance(node, Branch) and node.above is not None:
             found.setdefault(node.on, set()).add(node.above)
     return found
-
-
-def _nodes(node: Any) -> Iterator[Any]:
-    yield node
-    if isinstance(node, Number | Parameter | Name):
-        return
-    for value in vars(node).values():
-        for inner in value if isinstance(value, tuple) else (value,):
-            if hasattr(inner, "__dataclass_fields__"):
-                yield from _nodes(inner)
 
 
 class _Paths:
@@ -150,20 +140,13 @@ class _Paths:
 
     def draw(self, s: Draw) -> np.ndarray:
         parameters = [self.value(p) for p in s.parameters]
-        count = self.weights.shape[1]
         if s.family in _DISCRETE:
             size = {"flip": 2, "categorical": 3, "poisson": COUNTS}[s.family]
-            values = np.broadcast_to(np.arange(float(size)), (len(self.points), count, size))
+            values = np.broadcast_to(np.arange(float(size)), (*self.weights.shape, size))
             shares = _DISCRETE[s.family](values, *(p[:, :, None] for p in parameters), self.points)
         else:
-            edges = np.unique([*_ENDS[s.family], *self.breaks.get(s.name, ())])
-            edges = edges[(edges >= _ENDS[s.family][0]) & (edges <= _ENDS[s.family][-1])]
-            x, w = np.polynomial.legendre.leggauss(NODES)
-            middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
-            nodes = (middle[:, None] + half[:, None] * x).ravel()
-            values = np.broadcast_to(nodes, (len(self.points), count, len(nodes)))
-            density = _CONTINUOUS[s.family](values, *(p[:, :, None] for p in parameters))
-            shares = density * (half[:, None] * w).ravel()
+            values, widths = _panels(_edges(s.family, parameters), sorted(self.breaks.get(s.name, ())))
+            shares = _CONTINUOUS[s.family](values, *(p[:, :, None] for p in parameters)) * widths
         shares = np.where(self.active[:, :, None], shares, np.arange(values.shape[2]) == 0)
         size = values.shape[2]
         self.split(size)
@@ -217,9 +200,31 @@ _DISCRETE = {
     "poisson": lambda v, a, points: _poisson(v, a),
 }
 _ENDS = {
-    "normal": (-14.0, -7.0, -3.5, -1.5, 0.0, 1.5, 3.5, 7.0, 14.0),
-    "exponential": (0.0, 1.0, 3.0, 8.0, 20.0, 60.0),
+    "normal": np.array([-10.0, -5.0, -2.5, -1.0, 0.0, 1.0, 2.5, 5.0, 10.0]),
+    "exponential": np.array([0.0, 1.0, 3.0, 8.0, 20.0, 60.0]),
 }
+
+
+def _edges(family: str, parameters: list[np.ndarray]) -> np.ndarray:
+    """Where the panels of a quadrature rule end, on each path: those of a normal go with it."""
+    ends = np.broadcast_to(_ENDS[family], (*parameters[0].shape, len(_ENDS[family])))
+    if family == "normal":
+        loc, scale = (np.real(p)[:, :, None] for p in parameters)
+        ends = loc + np.exp(0.3 * np.tanh(scale)) * ends
+    return ends
+
+
+def _panels(edges: np.ndarray, breaks: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes, and their weights, of a Gauss–Legendre rule between edges, and between the breaks among them."""
+    inside = np.clip(np.array(breaks), edges[:, :, :1], edges[:, :, -1:])
+    edges = np.sort(np.concatenate([edges, inside], axis=2), axis=2)
+    x, w = np.polynomial.legendre.leggauss(NODES)
+    middle, half = (edges[:, :, 1:] + edges[:, :, :-1]) / 2, (edges[:, :, 1:] - edges[:, :, :-1]) / 2
+    nodes, widths = middle[..., None] + half[..., None] * x, half[..., None] * w
+    shape = (*edges.shape[:2], -1)
+    return nodes.reshape(shape), widths.reshape(shape)
+
+
 _CONTINUOUS = {
     "normal": _normal,
     "exponential": lambda v, a: np.exp(0.5 * np.tanh(a)) * np.exp(-np.exp(0.5 * np.tanh(a)) * v),

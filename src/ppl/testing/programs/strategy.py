@@ -24,11 +24,14 @@ from ppl.testing.programs.syntax import (
     Statement,
     Where,
     Wrapped,
+    reads,
 )
 
 DEPTH = 4
 """How deep control flow nests."""
-BUDGET = 3e4
+LENGTH = 12
+"""After how many names there is no further control flow."""
+BUDGET = 1e4
 """How many paths a program has at most, of its choices and of its noise."""
 
 # What a choice multiplies the paths by: its own values, and its noise under an estimator.
@@ -42,7 +45,7 @@ ESTIMATORS: dict[str, dict[str, float]] = {
         "LeaveOneOut(samples=2)": 9,
     },
     "poisson": {"Reinforce()": 40, "MeasureValued()": 40, "StochasticTriple()": 40},
-    "normal": {"Reparam()": 160, "Reinforce()": 160},
+    "normal": {"Reparam()": 100, "Reinforce()": 100},
     "exponential": {"Reparam()": 100, "Reinforce()": 100, "MeasureValued()": 4000},
 }  # fmt: skip
 CONTINUOUS = ("normal", "exponential")
@@ -98,7 +101,7 @@ constants = st.sampled_from([0.5, -0.3, 0.9])
 @st.composite
 def expressions(draw: Any, scope: _Scope, depth: int = 2) -> Expression:
     """A number, of parameters and of what has been drawn."""
-    kinds = ["number", "parameter"] + ["name"] * 3 * bool(scope.values)
+    kinds = ["number", "parameter", "parameter"] + ["name"] * 3 * bool(scope.values)
     if depth:
         kinds += ["apply"] * 3 + ["where"] * bool(scope.jumping or scope.discrete)
     kind = draw(st.sampled_from(kinds))
@@ -117,6 +120,8 @@ def expressions(draw: Any, scope: _Scope, depth: int = 2) -> Expression:
     operations = ["add", "sub", "sin", "tanh", "exp"] + ["mul", "square"] * (scope.power == 1)
     operation = draw(st.sampled_from(operations))
     count = 2 if operation in ("add", "mul", "sub") else 1
+    if operation in ("mul", "square"):
+        inner = expressions(scope, 0)  # a square of squares is too steep for a rule of sixty nodes
     return Apply(operation, tuple(draw(inner) for _ in range(count)))
 
 
@@ -143,7 +148,7 @@ def choices(draw: Any, scope: _Scope) -> Statement:
 def statements(draw: Any, scope: _Scope) -> Statement:
     """A choice, an expression, or control flow."""
     kinds = ["choice"] * 3 + ["let"]
-    if scope.depth < DEPTH:
+    if scope.depth < DEPTH and scope.names[0] < LENGTH:
         kinds += ["scan", "fori", "lanes", "jit", "checkpoint"] + ["expect"] * scope.linear_here
         kinds += ["cond"] * bool(scope.discrete or scope.jumping) + ["switch"] * bool(scope.discrete)
     kind = draw(st.sampled_from(kinds))
@@ -161,9 +166,10 @@ def statements(draw: Any, scope: _Scope) -> Statement:
         made = tuple(draw(_block(scope, inside)) for _ in range(scope.discrete[on]))
         statement = Branch(name, on, None, made)
     elif kind in ("scan", "fori"):
-        name, length = scope.fresh("c"), draw(st.integers(0, 3))
-        inside = scope.inside(max(length, 1), (f"{name}_carry", f"{name}_i"), linear=False)
-        statement = Loop(name, kind, length, draw(expressions(scope, 1)), draw(blocks(inside)))
+        name, length = scope.fresh("c"), draw(st.sampled_from([1, 2, 3, 2, 0]))
+        carried = f"{name}_carry"
+        inside = scope.inside(max(length, 1), (carried, f"{name}_i"), linear=False)
+        statement = Loop(name, kind, length, draw(expressions(scope, 1)), draw(blocks(inside, (carried,))))
     elif kind == "lanes":
         name, lanes = scope.fresh("v"), tuple(draw(st.lists(numbers, min_size=1, max_size=3)))
         inside = scope.inside(len(lanes), (f"{name}_s",))
@@ -184,15 +190,27 @@ def _block(draw: Any, scope: _Scope, noted: _Scope) -> Block:
 
 
 @st.composite
-def blocks(draw: Any, scope: _Scope, most: int = 2) -> Block:
-    """Some statements, and a result; inner expectations enter it linearly."""
+def blocks(draw: Any, scope: _Scope, entering: tuple[str, ...] = (), most: int = 2) -> Block:
+    """Some statements, and a result that whatever enters or is made here, and is not used yet, enters.
+
+    What nothing depends on tests nothing. Inner expectations enter linearly.
+    """
     made = tuple(draw(statements(scope)) for _ in range(draw(st.integers(1, most))))
+    return Block(made, draw(_result(scope, (*entering, *(x.name for x in made)), made)))
+
+
+@st.composite
+def _result(draw: Any, scope: _Scope, names: tuple[str, ...], made: tuple[Statement, ...]) -> Expression:
     result = draw(expressions(scope))
-    if scope.values and draw(st.booleans()):
-        result = Apply("add", (Name(scope.values[-1]), result))
+    used = reads(Block(made, result))
+    for name in names:
+        if name not in used and name not in scope.linear:
+            shape = draw(st.sampled_from(["as it is", "sin", "tanh"]))
+            term: Expression = Name(name) if shape == "as it is" else Apply(shape, (Name(name),))
+            result = Apply("add", (term, result))
     for name in scope.linear:
         result = Apply("add", (result, Apply("mul", (Number(draw(numbers)), Name(name)))))
-    return Block(made, result)
+    return result
 
 
 @st.composite
@@ -222,7 +240,7 @@ def programs(draw: Any, illegal: float = 0.05, size: int = 4, expectations: bool
         return draw(illegal_programs())
     scope = _Scope([0], [BUDGET], linear_here=expectations)
     first = draw(choices(scope))
-    rest = draw(blocks(scope, size))
+    rest = draw(blocks(scope, (first.name,), size))
     return Program(Block((first, *rest.statements), rest.result))
 
 

@@ -8,7 +8,8 @@ constants only, so that the places where a program jumps do not move with the pa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,22 @@ def _function(name: str, arguments: str, block: Block) -> Iterator[str]:
     yield f"def {name}({arguments}):"
     for line in block.lines():
         yield "    " + line
+
+
+def nodes(syntax: Any) -> Iterator[Any]:
+    """A piece of syntax, and all that it is made of."""
+    yield syntax
+    if not isinstance(syntax, Number | Parameter | Name):
+        for value in vars(syntax).values():
+            for inner in value if isinstance(value, tuple) else (value,):
+                if is_dataclass(inner):
+                    yield from nodes(inner)
+
+
+def reads(syntax: Any) -> set[str]:
+    """The names whose values a piece of syntax uses, those that it binds itself included."""
+    found = {node.name for node in nodes(syntax) if isinstance(node, Name | Where)}
+    return found | {node.on for node in nodes(syntax) if isinstance(node, Branch)}
 
 
 def source(block: Block) -> str:

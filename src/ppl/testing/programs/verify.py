@@ -17,7 +17,7 @@ def verify(program: Program, key: jax.Array, order: int = 1) -> BiasReport:
 
     Raises:
         AssertionError: a program that is not allowed was not refused, or by another error.
-        NotWalkable, TooManyWorlds: its noise cannot be integrated over.
+        NotIntegrable: its noise cannot be integrated over.
     """
     with jax.enable_x64(True):
         if program.error is not None:
