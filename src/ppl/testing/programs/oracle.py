@@ -34,31 +34,33 @@ COUNTS = 40
 NODES = 20
 """Of a panel."""
 
-_TINY, _STEP = 1e-30, 0.01
-_OFFSETS = np.array([-2, -1, 1, 2])
-_SLOPE = np.array([1, -8, 8, -1]) / 12
+_TINY, _STEP = 1e-30, 0.003
+_OFFSETS = np.array([-4, -3, -2, -1, 1, 2, 3, 4])
+_SLOPE = np.array([3, -32, 168, -672, 672, -168, 32, -3]) / 840  # the central difference of eighth order
 
 
 class Answer(NamedTuple):
-    """The expected value of a program, and its first and second derivative along each direction."""
+    """The expected value of a program; its first, and if asked second, derivative along each direction."""
 
     value: float
     first: np.ndarray
     second: np.ndarray
 
 
-def answer(block: Block, theta: np.ndarray, directions: np.ndarray) -> Answer:
+def answer(block: Block, theta: np.ndarray, directions: np.ndarray, order: int = 1) -> Answer:
     """What the program comes to at `theta`.
 
     First derivatives are complex steps: the imaginary part at a point that is moved by a tiny imaginary
     number, without any cancellation. Second derivatives are central differences of them.
     """
+    offsets = _OFFSETS if order > 1 else []
     rows = [theta + 0j]
     for direction in directions:
-        rows += [theta + (o * _STEP + 1j * _TINY) * direction for o in (0, *_OFFSETS)]
+        rows += [theta + (o * _STEP + 1j * _TINY) * direction for o in (0, *offsets)]
     values = _Paths(np.array(rows), breaks(block)).expected(block)
-    slopes = np.imag(values[1:]).reshape(-1, 1 + len(_OFFSETS)) / _TINY
-    return Answer(float(values[0].real), slopes[:, 0], slopes[:, 1:] @ _SLOPE / _STEP)
+    slopes = np.imag(values[1:]).reshape(-1, 1 + len(offsets)) / _TINY
+    second = slopes[:, 1:] @ _SLOPE / _STEP if order > 1 else np.zeros(0)
+    return Answer(float(values[0].real), slopes[:, 0], second)
 
 
 def breaks(block: Block) -> dict[str, set[float]]:

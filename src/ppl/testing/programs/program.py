@@ -62,6 +62,6 @@ class Program:
         """The program as a generative function, whose return value is a number."""
         return ppl.gen(self.function)
 
-    def answer(self, directions: Any = ((1.0, 0.0), (0.0, 1.0))) -> Answer:
-        """Its expected value, and derivatives along directions, from its syntax alone."""
-        return answer(self.block, np.array(self.theta), np.asarray(directions, float))
+    def answer(self, directions: Any = ((1.0, 0.0), (0.0, 1.0)), order: int = 1) -> Answer:
+        """Its expected value and its derivatives, up to `order`, along directions: from its syntax alone."""
+        return answer(self.block, np.array(self.theta), np.asarray(directions, float), order)

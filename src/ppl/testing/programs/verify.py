@@ -27,8 +27,8 @@ def verify(program: Program, key: jax.Array, order: int = 1) -> BiasReport:
                 return BiasReport((), "exact", "the error that it must raise", 0, 0.0, 0.0)
             raise AssertionError(f"{program!r} was not refused by {program.error.__name__}")
         at = point(program.expectation, (np.asarray(program.theta),), 0, 1, jax.random.fold_in(key, 1))
-        found = program.answer(at.directions)
-        mean = np.concatenate([[found.value], found.first, *([found.second] if order > 1 else [])])
+        found = program.answer(at.directions, order)
+        mean = np.concatenate([[found.value], found.first, found.second])
         error = np.concatenate(
             [np.full(1 + len(found.first), 1e-9), np.full(len(mean) - 1 - len(found.first), 1e-7)]
         )
