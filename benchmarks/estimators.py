@@ -79,6 +79,11 @@ def learned(cls: Any, at: Any) -> Any:
     return cls(baseline=ppl.estimators.baselines.Learned(predicted(at.tuned, at.datum)))
 
 
+def per_lane(cls: Any, at: Any) -> Any:
+    """An average for each choice that a lane makes."""
+    return cls(baseline=ppl.estimators.baselines.MovingAverage(per_lane=True))
+
+
 plain = lambda cls, at: cls()
 coupled = lambda cls, at: cls(ppl.estimators.MeasureValued())
 # Where the noise of the choice can be spread over runs; a gamma's cannot.
@@ -88,6 +93,7 @@ DISCRETE = ("vae", "hmm", "mixture")
 ENTRIES = (
     Entry("Reinforce()", "Reinforce", plain),
     Entry('Reinforce("average")', "Reinforce", lambda cls, at: cls(baseline="average")),
+    Entry("Reinforce(MovingAverage(per_lane=True))", "Reinforce", per_lane),
     Entry('Reinforce("loo"), 4 samples', "Reinforce", lambda cls, at: cls(baseline="loo"), samples=4),
     Entry("Reinforce(Learned())", "Reinforce", learned, ("vae",), tuned=lambda rng: layers(rng, 64, 32, 1)),
     Entry("LeaveOneOut(4)", "LeaveOneOut", lambda cls, at: cls(samples=4)),
