@@ -13,14 +13,17 @@ from typing import Any, ClassVar, NamedTuple, override
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as npd
 import pytest
 from jax.extend.core import jaxprs_in_params
+from scipy.stats import poisson
 
 import ppl
 from ppl.distributions.density import log_density
 from ppl.estimators import Enumerate, Estimator, MeasureValued, Reinforce, magic_box
 from ppl.estimators.baselines import Learned, MovingAverage
 from ppl.estimators.protocol import Contribution
+from ppl.testing.integrate import integrate
 
 from .laws import ERRORS, KEY, close
 
@@ -82,6 +85,45 @@ def test_the_spread_of_a_lane_does_not_grow_with_the_number_of_lanes(shared: boo
         scale = np.sqrt(count) if shared else count
         spreads[count] = float(np.sqrt(np.mean(np.var(found, axis=0)))) * scale
     assert max(spreads.values()) < 1.5 * min(spreads.values()), spreads
+
+
+@pytest.mark.parametrize("independent", [False, True], ids=["each entry sees both", "entries apart"])
+def test_a_score_multiplies_log_densities_with_their_normalizers(independent: bool) -> None:
+    """Though `-rate` is a sum over the coins and `log n!` is moved by none, a Poisson density stays whole.
+
+    Entries of an `Independent` distribution are told apart: those of the other coin are no part of a return.
+    """
+    loads, counts = jnp.array([[3.0, 0.5], [1.0, 4.0]]), jnp.array([9, 6])
+    mixed = lambda z: z * jnp.diag(loads) if independent else z @ loads
+    prior = jnp.array([0.3, 0.6])
+
+    @ppl.gen
+    def model() -> Any:
+        z = ppl.flip(prior) @ "z"
+        rate = 1.0 + mixed(jnp.asarray(z, jnp.result_type(float)))
+        ppl.dist(npd.Poisson(rate).to_event(1) if independent else npd.Poisson(rate)) @ "x"
+
+    @ppl.gen
+    def guide(t: Any) -> Any:
+        ppl.flip(sigmoid(t)).using(Reinforce()) @ "z"
+
+    program = lambda t: ppl.elbo(model().condition({"x": counts}), guide(t))
+    with jax.enable_x64(True):
+        t = jnp.array([0.4, -0.8])
+        both = lambda key, t: (lambda g: (g, g**2))(ppl.expectation(program).grad(key, t))
+        found, square = integrate(both, jax.random.key(KEY), t).mean
+        q = np.asarray(sigmoid(t))
+
+    z = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    each = np.where(z, q, 1 - q)
+    own = np.log(np.where(z, prior, 1 - prior) / each)  # of each coin: log prior less log guide
+    likelihood = poisson.logpmf(counts, 1.0 + np.asarray(mixed(z)))
+    seen = likelihood if independent else likelihood.sum(1, keepdims=True)
+    estimate = (z - q) * (own + seen - 1)
+    weight = np.prod(each, axis=1, keepdims=True)
+    mean = np.sum(weight * estimate, axis=0)
+    np.testing.assert_allclose(found, mean, rtol=1e-6)
+    np.testing.assert_allclose(square, np.sum(weight * estimate**2, axis=0), rtol=1e-6)
 
 
 def test_enumerated_lanes_have_no_variance() -> None:

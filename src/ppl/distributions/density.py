@@ -21,6 +21,7 @@ from ppl.distributions.support import (
     states_support,
     support_of,
 )
+from ppl.transforms.one_term import one_term
 
 __all__ = [
     "check_parameters",
@@ -43,12 +44,22 @@ def log_density(distribution: Any, value: Any) -> jax.Array:
     bfloat16 and float16 parameters and values are converted to float32 first: a sum of a thousand log
     densities of eight bits each has no correct digit.
 
+    Each entry is one term of whatever it is added to (`ppl.one_term`). A score multiplies terms that depend on
+    its choice, and a density with its normalizing constant is nearer to zero than in parts: a Poisson variable's
+    `n log r - r` without `-log n!` has many times the variance under a score. Of `Independent` distributions
+    these are the entries before they are added up.
+
     Example:
         >>> import numpyro.distributions as dist
         >>> log_density(dist.Exponential(2.0), -1.0).item()
         -inf
     """
-    return _log_density(at_least_float32(distribution), _widened(distribution, jnp.asarray(value)))
+    return _terms(at_least_float32(distribution), _widened(distribution, jnp.asarray(value)))
+
+
+def _terms(distribution: Any, value: Any) -> jax.Array:
+    density = _log_density(distribution, value)
+    return density if isinstance(distribution, dist.Independent) else one_term(density)
 
 
 def _widened(distribution: Any, value: Any) -> Any:
@@ -85,10 +96,7 @@ def _log_density(distribution: Any, value: Any) -> jax.Array:
 def _with_support(distribution: Any, value: Any) -> jax.Array:
     if is_whole_space(distribution):
         return jnp.asarray(distribution.log_prob(value))
-    held = inside(distribution, value)
-    if jnp.issubdtype(value.dtype, jnp.floating):
-        # Infinity is greater than zero, but no number: NumPyro's density there may have nan for a derivative.
-        held = held & jnp.all(jnp.isfinite(value), axis=tuple(range(-distribution.event_dim, 0)))
+    held = _held(distribution, value)
     spread = held.reshape(*held.shape, *(1 for _ in range(distribution.event_dim)))
     shape = jnp.broadcast_shapes(spread.shape, value.shape)
     point = jnp.asarray(feasible(distribution, jnp.broadcast_to(value, shape)))
@@ -96,6 +104,14 @@ def _with_support(distribution: Any, value: Any) -> jax.Array:
     if _indexes(distribution):
         safe = safe.astype(jnp.result_type(int))  # NumPyro indexes by the value
     return jnp.where(held, distribution.log_prob(safe), -jnp.inf)
+
+
+def _held(distribution: Any, value: Any) -> jax.Array:
+    held = inside(distribution, value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return held
+    # Infinity is greater than zero, but no number: NumPyro's density there may have nan for a derivative.
+    return held & jnp.all(jnp.isfinite(value), axis=tuple(range(-distribution.event_dim, 0)))
 
 
 def feasible(distribution: Any, prototype: Any) -> Any:
@@ -130,10 +146,12 @@ def _(distribution: Any, value: Any) -> jax.Array:
 
 @_log_density.register(dist.Independent)
 def _(distribution: Any, value: Any) -> jax.Array:
-    if not _masked(distribution):
-        return _with_support(distribution, value)
-    entries = _log_density(distribution.base_dist, value)
-    return jnp.sum(entries, axis=tuple(range(-distribution.reinterpreted_batch_ndims, 0)))
+    entries = _terms(distribution.base_dist, value)
+    axes = tuple(range(-distribution.reinterpreted_batch_ndims, 0))
+    if not (_masked(distribution) or is_whole_space(distribution)):
+        held = _held(distribution, value)
+        entries = jnp.where(jnp.expand_dims(held, axes), entries, -jnp.inf)
+    return jnp.sum(entries, axis=axes)
 
 
 @_log_density.register(dist.ExpandedDistribution)

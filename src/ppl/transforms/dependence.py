@@ -89,7 +89,7 @@ class Scope:
         known: the dependence of each variable.
         inner: for each equation that holds a jaxpr through which terms are followed, its scope.
         lengths: of the enclosing loops.
-        gains: the variables that `ppl.transforms.terms` finds worth following.
+        divisible: the variables that `ppl.transforms.terms` finds worth following.
     """
 
     def __init__(
@@ -99,11 +99,15 @@ class Scope:
         self.known: dict[Any, Dependence] = dict(zip(jaxpr.invars, inputs, strict=True))
         self.known.update(dict.fromkeys(jaxpr.constvars, NONE))
         self.inner: dict[int, Scope] = {}
-        self.gains: dict[Any, int] = {}
+        self.divisible: set[Any] = set()
 
     def read(self, atom: Any) -> Dependence:
         """The dependence of an operand."""
         return NONE if internals.is_literal(atom) else self.known[atom]
+
+    def is_divisible(self, atom: Any) -> bool:
+        """Whether terms are worth following through an operand."""
+        return not internals.is_literal(atom) and atom in self.divisible
 
     @property
     def outputs(self) -> list[Dependence]:

@@ -2,7 +2,7 @@
 
 The result is followed backwards through whatever is linear in it (sums, differences, scaling by what no
 choice moves, loops that add up) as long as that tells the dependence of its parts apart, or leaves a part
-behind that no choice moves. Where it does not, there is a *cut*: the array there is a term, each element with
+behind that no choice moves; not into a log density, which is `one_term`. Where it does not, there is a *cut*: the array there is a term, each element with
 a dependence of its own. So the result is
 
     r = r_0 + sum over cuts k, elements e of c_k[e],
@@ -26,7 +26,6 @@ from ppl.transforms import jax_internals as internals
 from ppl.transforms.axes import AXES, words
 from ppl.transforms.dependence import Dependence, Relation, Scope, analyze, moved
 from ppl.transforms.naming import Name
-from ppl.transforms.tag import tag_p
 
 # Linear in every operand that depends on a choice.
 ADDITIVE = frozenset(
@@ -105,7 +104,7 @@ class Terms:
     def __init__(self, jaxpr: Any, watched: Callable[[Name], bool], chained: Callable[[Name], bool]) -> None:
         scope, self.parameters = analyze(jaxpr, watched, chained)
         self.cuts: list[Cut] = []
-        _gains(scope, [0] * len(jaxpr.invars))
+        _find_divisible(scope, [False] * len(jaxpr.invars))
         self.root = Node(scope)
         self._follow(self.root, {0})
 
@@ -120,7 +119,7 @@ class Terms:
                 return
             if atom in inputs:
                 node.inputs.add(inputs[atom])
-            elif scope.gains.get(atom):
+            elif atom in scope.divisible:
                 node.expanded.add(atom)
             elif atom not in node.cuts:
                 node.cuts[atom] = self._cut(scope, atom)
@@ -189,50 +188,41 @@ def linear_operands(equation: Any, operands: Sequence[Dependence]) -> list[int]:
     return moving if linear else []
 
 
-def _gains(scope: Scope, inputs: Sequence[int]) -> list[int]:
-    """Note which variables are worth following: something behind them has no dependence, or a finer one."""
-    scope.gains = {v: gain for v, gain in zip(scope.jaxpr.invars, inputs, strict=True) if gain}
+def _find_divisible(scope: Scope, inputs: Sequence[bool]) -> list[bool]:
+    """Note the variables worth following: behind them a part has no dependence, or a finer one."""
+    scope.divisible = {v for v, divisible in zip(scope.jaxpr.invars, inputs, strict=True) if divisible}
     for number, equation in enumerate(scope.jaxpr.eqns):
-        operands = [0 if internals.is_literal(v) else scope.gains.get(v, 0) for v in equation.invars]
+        operands = list(map(scope.is_divisible, equation.invars))
         if number in scope.inner:
-            found = _gains_inside(scope.inner[number], equation, operands)
+            found = _find_divisible_inside(scope.inner[number], equation, operands)
         else:
-            found = [_gain(scope, equation, operands)] * len(equation.outvars)
-        scope.gains.update((v, gain) for v, gain in zip(equation.outvars, found, strict=True) if gain)
-    return [0 if internals.is_literal(v) else scope.gains.get(v, 0) for v in scope.jaxpr.outvars]
+            found = [_is_divisible(scope, equation)] * len(equation.outvars)
+        scope.divisible.update(v for v, divisible in zip(equation.outvars, found, strict=True) if divisible)
+    return list(map(scope.is_divisible, scope.jaxpr.outvars))
 
 
-def _gains_inside(inner: Scope, equation: Any, operands: list[int]) -> list[int]:
+def _find_divisible_inside(inner: Scope, equation: Any, operands: list[bool]) -> list[bool]:
     if equation.primitive is not internals.SCAN:
-        return _gains(inner, operands)
+        return _find_divisible(inner, operands)
     consts, carry = internals.scan_counts(equation.params)
     while True:
-        found = _gains(inner, operands)
+        found = _find_divisible(inner, operands)
         merged = [
-            max(operand, found[i - consts]) if 0 <= i - consts < carry else operand
-            for i, operand in enumerate(operands)
+            operand or (0 <= i - consts < carry and found[i - consts]) for i, operand in enumerate(operands)
         ]
         if merged == operands:
             return found
         operands = merged
 
 
-APART, FINER = 1, 2
-"""What is gained by following: a part that no choice moves, or a part of a finer dependence."""
-
-
-def _gain(scope: Scope, equation: Any, gains: Sequence[int]) -> int:
+def _is_divisible(scope: Scope, equation: Any) -> bool:
     dependences = [scope.read(v) for v in equation.invars]
     linear = linear_operands(equation, dependences)
-    gain = max((gains[i] for i in linear), default=0)
+    if any(scope.is_divisible(equation.invars[i]) for i in linear):
+        return True
     if any(_is_finer(scope, equation, i, dependences[i]) for i in linear):
-        return FINER
-    if equation.primitive is tag_p:
-        # A log density is not taken apart for the sake of its normalizer, which a baseline may count on.
-        return gain if gain == FINER else 0
-    if linear and equation.primitive.name in JOINING and _adds_a_constant(equation, dependences):
-        return max(gain, APART)
-    return gain
+        return True
+    return bool(linear) and equation.primitive.name in JOINING and _adds_a_constant(equation, dependences)
 
 
 def _adds_a_constant(equation: Any, dependences: Sequence[Dependence]) -> bool:
