@@ -1,4 +1,4 @@
-"""What the tests of estimators of continuous choices share: exact first derivatives, and variance ratios."""
+"""What the tests of estimators of continuous choices share: variance ratios."""
 
 from __future__ import annotations
 
@@ -6,29 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import ppl
 from ppl.estimators import Estimator
-from ppl.testing.integrate import integrate
 
-from ..laws.cases import THETA
-from ..laws.laws import KEY, truth_of
-
-
-def check_first_exactly(program: Any, truth: Any, *, draws: int = 1, rules: Any = None) -> None:
-    """As `check_exactly`, of value and first derivative alone, for estimators that refuse a second one."""
-    right, objective = truth_of(truth), ppl.expectation(program)
-
-    def both(key: Any, theta: Any) -> Any:
-        return objective.estimate(key, theta), *objective.value_and_grad(key, theta)
-
-    with jax.enable_x64(True):
-        found = integrate(both, jax.random.key(KEY), jnp.asarray(THETA), rules=rules)
-    assert found.draws >= draws, f"{found.draws} numbers drawn, expected {draws} or more"
-    for got, wanted in zip(found.mean, (right.value, right.value, right.gradient), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-8)
+from ..laws.laws import KEY
 
 
 def slopes(program: Callable[[Estimator], Any], estimator: Estimator, theta: Any, count: int) -> np.ndarray:

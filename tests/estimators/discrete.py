@@ -1,4 +1,4 @@
-"""What the tests of discrete estimators share: laws in every flow, and variances without Monte Carlo.
+"""What the tests of discrete estimators share: variances without Monte Carlo.
 
 An estimator's mean and variance are integrals over its own noise, which `ppl.testing.integrate` takes
 exactly. So a variance here has no confidence interval: it is a number, to rounding.
@@ -28,19 +28,15 @@ LINEAR = dict(zip(("nodes", "weights"), panels([0.0, 1.0], 2), strict=True))
 UNIFORM = {"uniform": Rule(**LINEAR)}
 """Two nodes: exact for a polynomial of a uniform number up to the third degree."""
 
-SOME = ("jit_twice", "vmap_interacting", "array", "scan", "cond", "cond_under_vmap", "inner_expect")
-"""Flows that differ most in how instances are told apart; all of them for the first estimator of a kind."""
-
 BITS = np.array([0.4, -0.8, 0.1, 1.5, -0.3])
 WAYS = np.array([0.2, -0.4, 0.9, -1.1, 0.5, 0.0])
 
 
-def check(family: str, estimator: Estimator, flow: str = "straight", **options: Any) -> None:
-    """Value, first and second derivative of a family in a control flow, exactly; the integrand jumps."""
-    entry = FAMILIES[family]
+def check(family: str, estimator: Estimator) -> None:
+    """Value, first and second derivative of a family, exactly; the integrand jumps."""
+    entry, flow = FAMILIES[family], FLOWS["straight"]
     f = integrand(entry.jump)
-    program, truth = FLOWS[flow].program(drawer(entry, estimator), f), FLOWS[flow].truth(entry.law, f)
-    check_exactly(program, truth, second=flow != "custom_vjp", draws=FLOWS[flow].choices, **options)
+    check_exactly(flow.program(drawer(entry, estimator), f), flow.truth(entry.law, f), draws=1)
 
 
 class Moments(NamedTuple):

@@ -25,13 +25,13 @@ from ppl.errors import (
 )
 from ppl.estimators import BoundaryCorrected, Reinforce, Reparam
 from ppl.noise import Noise
-from ppl.testing.rules import log_gamma, normal_panels, uniform_panels
+from ppl.testing.rules import normal_panels
 
 from ..laws import oracles
 from ..laws.cases import FAMILIES, THETA, drawer, integrand
 from ..laws.flows import ASIDE, FLOWS
-from ..laws.laws import close, truth_of
-from .continuous import check_first_exactly, variance_ratio
+from ..laws.laws import check_exactly, close, truth_of
+from .continuous import variance_ratio
 
 JUMP = 0.5
 HOW = BoundaryCorrected(at=(JUMP,))
@@ -50,36 +50,17 @@ def _other(t: Any, times: float = 1.0) -> Any:
     return np.asarray(t) + times * np.array([0.25, -0.1])
 
 
-RULES: dict[str, Any] = {
-    "normal": lambda: _normal_rule(),
-    "exponential": lambda: {"uniform": uniform_panels([np.exp(-2.0 * np.exp(0.3 * THETA[1]) * JUMP)])},
-    "gamma": lambda: {"log_gamma": log_gamma(normal_panels([_gamma_break()]))},
-}
-
-
-def _gamma_break() -> float:
-    law = FAMILIES["gamma"].measure(THETA).numpyro
-    return float(
-        scipy.stats.norm.ppf(scipy.special.gammainc(law.concentration, law.rate * FAMILIES["gamma"].jump))
-    )
-
-
-@pytest.mark.parametrize("family", RULES)
-def test_family(family: str) -> None:
-    entry, flow = FAMILIES[family], FLOWS["straight"]
-    f, draw = integrand(entry.jump), drawer(entry, BoundaryCorrected(at=(entry.jump,)))
-    with jax.enable_x64(True):
-        rules = RULES[family]()
-    check_first_exactly(flow.program(draw, f), flow.truth(entry.law, f), rules=rules)
-
-
 @pytest.mark.parametrize("flow", ["jit_twice", "checkpoint", "vmap_interacting", "vmap_independent", "array"])
 def test_instances(flow: str) -> None:
     entry, made = FAMILIES["normal"], FLOWS[flow]
     f, draw = integrand(JUMP), drawer(entry, HOW)
     places = {"vmap_interacting": [THETA]}.get(flow, [THETA, _other(THETA)])
-    check_first_exactly(
-        made.program(draw, f), made.truth(entry.law, f), draws=made.choices, rules=_normal_rule(*places)
+    check_exactly(
+        made.program(draw, f),
+        made.truth(entry.law, f),
+        draws=made.choices,
+        rules=_normal_rule(*places),
+        surrogate=False,
     )
 
 
@@ -110,7 +91,7 @@ def test_a_branch() -> None:
         p, g = jax.nn.sigmoid(t[1]), lambda x: (SMOOTH(x, t) + _above(x)) ** 2
         return p * NORMAL.law.mean(g, t) + (1 - p) * SMOOTH(ASIDE, t) ** 2
 
-    check_first_exactly(program, truth, draws=2, rules=_normal_rule())
+    check_exactly(program, truth, draws=2, rules=_normal_rule(), surrogate=False)
 
 
 def test_the_predicate_of_a_branch_and_choices_below() -> None:
@@ -128,7 +109,7 @@ def test_the_predicate_of_a_branch_and_choices_below() -> None:
 
         return NORMAL.law.mean(inner, t)
 
-    check_first_exactly(program, truth, draws=2, rules=_normal_rule())
+    check_exactly(program, truth, draws=2, rules=_normal_rule(), surrogate=False)
 
 
 def test_a_value_upstream_moves_where_the_jump_is() -> None:
@@ -179,7 +160,7 @@ def test_a_chain_in_a_scan() -> None:
         total = first[:, None] + smooth[None, :] * (1 + second[:, None])
         return p @ ((0.5 * second[:, None] + jump[None, :]) * total) @ p
 
-    check_first_exactly(program, truth, draws=2, rules=_normal_rule())
+    check_exactly(program, truth, draws=2, rules=_normal_rule(), surrogate=False)
 
 
 def test_several_constants_and_arrangements() -> None:
@@ -203,7 +184,7 @@ def test_several_constants_and_arrangements() -> None:
 
     with jax.enable_x64(True):
         rules = {"normal": normal_panels([c - m for c in (0.1, JUMP) for m in THETA], 12, (-4, 0, 4))}
-    check_first_exactly(program, truth, draws=2, rules=rules)
+    check_exactly(program, truth, draws=2, rules=rules, surrogate=False)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

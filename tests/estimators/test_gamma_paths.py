@@ -72,18 +72,6 @@ def test_gamma(family: str, setting: str) -> None:
     check_exactly(flow.program(draw, f), flow.truth(law, f), draws=1)
 
 
-def test_beta() -> None:
-    draw, flow, f = drawer(FAMILIES["beta"], GeneralizedReparam()), FLOWS["straight"], integrand(None)
-    check_exactly(flow.program(draw, f), flow.truth(FAMILIES["beta"].law, f), draws=2)
-
-
-@pytest.mark.parametrize("flow", ["vmap_interacting", "array", "scan", "cond", "inner_expect", "jit_twice"])
-def test_control_flow(flow: str) -> None:
-    draw, f = drawer(FAMILIES["gamma"], GeneralizedReparam()), integrand(None)
-    made = FLOWS[flow]
-    check_exactly(made.program(draw, f), made.truth(FAMILIES["gamma"].law, f), draws=made.choices)
-
-
 def test_more_noise_than_can_be_integrated() -> None:
     draw, flow, f = drawer(FAMILIES["beta"], RejectionReparam()), FLOWS["array"], integrand(None)
     check_statistically(flow.program(draw, f), flow.truth(FAMILIES["beta"].law, f), runs=500)

@@ -105,16 +105,6 @@ def test_a_category(family: str, control: str) -> None:
     check_exactly(flow.program(draw, f), flow.truth(law, f), draws=4, rules=SOME)
 
 
-@pytest.mark.parametrize("flow", FLOWS)
-def test_control_flow(flow: str) -> None:
-    entry, f = FAMILIES["flip"], integrand(0.5)
-    draw = coin_draw(entry, lambda t: Rebar(square, temperature=1.0, scale=1.5))
-    check_exactly(
-        FLOWS[flow].program(draw, f), FLOWS[flow].truth(entry.law, f), second=flow != "custom_vjp",
-        draws=2 * FLOWS[flow].choices, rules=FEW,
-    )  # fmt: skip
-
-
 def test_while_loop_in_forward_mode() -> None:
     entry, f = FAMILIES["flip"], integrand(0.5)
     draw = coin_draw(entry, lambda t: Rebar(square, temperature=1.0))

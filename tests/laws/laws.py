@@ -36,8 +36,13 @@ def truth_of(truth: Callable[[Any], Any]) -> Derivatives:
         return Derivatives(np.asarray(value), np.asarray(gradient), np.asarray(curvature))
 
 
-def estimates(objective: Any, second: bool = True, **options: Any) -> Callable[[Any, Any], dict[str, Any]]:
-    """Every way to a value and its derivatives, in one function of key and parameters."""
+def estimates(
+    objective: Any, second: bool = True, surrogate: bool = True, **options: Any
+) -> Callable[[Any, Any], dict[str, Any]]:
+    """Every way to a value and its derivatives, in one function of key and parameters.
+
+    `surrogate` is false for estimators that refuse to be differentiated more than once.
+    """
 
     def both(key: Any, theta: Any) -> dict[str, Any]:
         direction = jnp.asarray(DIRECTION, theta.dtype)
@@ -47,11 +52,13 @@ def estimates(objective: Any, second: bool = True, **options: Any) -> Callable[[
             "value_and_grad value": value,
             "value_and_grad gradient": gradient,
         }
-        surrogate = jax.value_and_grad(lambda t: objective.surrogate(key, t, **options))
-        if not second:
-            found["surrogate value"], found["surrogate gradient"] = surrogate(theta)
+        if not surrogate:
             return found
-        (value, gradient), (_, curvature) = jax.jvp(surrogate, (theta,), (direction,))
+        slope = jax.value_and_grad(lambda t: objective.surrogate(key, t, **options))
+        if not second:
+            found["surrogate value"], found["surrogate gradient"] = slope(theta)
+            return found
+        (value, gradient), (_, curvature) = jax.jvp(slope, (theta,), (direction,))
         return found | {
             "surrogate value": value,
             "surrogate gradient": gradient,
@@ -62,8 +69,8 @@ def estimates(objective: Any, second: bool = True, **options: Any) -> Callable[[
 
 
 def check_exactly(
-    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, second: bool = True, draws: int = 0,
-    tolerance: float = 1e-8, rules: Any = None,
+    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, second: bool = True,
+    surrogate: bool = True, draws: int = 0, tolerance: float = 1e-8, rules: Any = None,
 ) -> None:  # fmt: skip
     """E[G] = g to ten digits, for each derived program, integrated over its own noise.
 
@@ -71,9 +78,8 @@ def check_exactly(
     """
     right = truth_of(truth)
     with jax.enable_x64(True):
-        found = integrate(
-            estimates(ppl.expectation(program), second), jax.random.key(KEY), jnp.asarray(THETA), rules=rules
-        )
+        both = estimates(ppl.expectation(program), second, surrogate)
+        found = integrate(both, jax.random.key(KEY), jnp.asarray(THETA), rules=rules)
     assert found.draws >= draws, f"{found.draws} numbers drawn, expected {draws} or more"
     wrong = []
     for name, mean in found.mean.items():
@@ -85,15 +91,15 @@ def check_exactly(
 
 
 def check_statistically(
-    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, second: bool = True, runs: int = 1000,
-    samples: int = 100,
+    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, second: bool = True,
+    surrogate: bool = True, runs: int = 1000, samples: int = 100,
 ) -> None:  # fmt: skip
     """The mean of `runs * samples` draws lies within five standard errors of the truth.
 
     Each of `runs` keys averages `samples` lanes by `num_samples`; the standard error is that of the keys.
     """
     right = truth_of(truth)
-    one = estimates(ppl.expectation(program), second, num_samples=samples)
+    one = estimates(ppl.expectation(program), second, surrogate, num_samples=samples)
     keys = jax.random.split(jax.random.key(KEY), runs)
     found = jax.jit(jax.vmap(one, in_axes=(0, None)))(keys, jnp.asarray(THETA, jnp.float32))
     for name, draws in found.items():

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-import scipy.special
-import scipy.stats
 
 import ppl
-from ppl.testing.rules import Rule, log_gamma, normal_panels, tanh_sinh, uniform_panels
+from ppl.estimators import registry
 
-from .cases import FAMILIES, THETA, drawer, integrand, jump_of
+from .cases import COUPLED, ESTIMATORS, FAMILIES, THETA, drawer, integrand, jump_of
 from .flows import FLOWS, WHILE
 from .laws import KEY, check_exactly, check_forward
+from .noise_rules import FIRST_ONLY, ONE_DERIVATIVE, TOO_MUCH_NOISE, is_cut, noise_rules
 
 EVERYWHERE = [
     ("flip", "enumerate"),
     ("flip", "measure_valued"),
     ("flip", "baseline"),
+    ("flip", "disarm"),
+    ("flip", "rebar"),
     ("normal", "reparam"),
 ]
 """Family and estimator, through all control flows; small supports, so that all noise can be integrated."""
@@ -42,14 +42,43 @@ SUMMED = {
 }
 """Flows in which a single enumerated choice is summed over, so that nothing is drawn."""
 
-SOME = [("categorical", "enumerate"), ("categorical", "measure_valued"), ("poisson", "measure_valued")]
-"""More values than two, where the structure of the flow matters most."""
+DIFFERENT = ("jit_twice", "vmap_interacting", "array", "scan", "cond", "cond_under_vmap", "inner_expect")
+"""The flows that differ most in how instances are told apart, for estimators like one of the above."""
+
+MANY = ("vmap_interacting", "array", "cond_under_vmap", "switch")
+"""Where the structure of the flow matters most to choices of more values than two."""
+
+SOME: dict[tuple[str, str], tuple[str, ...]] = {
+    ("flip", "stochastic_triple"): DIFFERENT,
+    ("flip", "unordered_set"): DIFFERENT,
+    ("flip", "leave_one_out"): DIFFERENT,
+    ("flip", "arm"): DIFFERENT,
+    ("flip", "relax"): DIFFERENT,
+    ("gamma", "generalized_reparam"): (*DIFFERENT[:5], "inner_expect"),
+    ("categorical", "enumerate"): (*MANY, "scan", "vmap_under_scan", "inner_expect"),
+    ("categorical", "measure_valued"): (*MANY, "scan", "vmap_under_scan", "inner_expect"),
+    ("categorical", "stochastic_triple"): (*MANY, "scan", "inner_expect"),
+    ("categorical", "unordered_set"): MANY,
+    ("categorical", "leave_one_out"): ("vmap_interacting", "array", "switch"),
+    ("categorical", "disarm"): ("vmap_interacting", "array", "switch", "inner_expect"),
+    ("binomial", "stochastic_triple"): ("array",),
+    ("poisson", "measure_valued"): MANY,
+    ("poisson", "stochastic_triple"): ("switch", "vmap_interacting"),
+}
 
 PLACES = [
     *((*pair, flow) for pair in EVERYWHERE for flow in FLOWS if (pair[0], flow) not in TOO_MANY_NODES),
-    *((*pair, flow) for pair in SOME for flow in ("vmap_interacting", "array", "cond_under_vmap", "switch")),
-    *((*pair, flow) for pair in SOME[:2] for flow in ("scan", "vmap_under_scan", "inner_expect")),
+    *((*pair, flow) for pair, flows in SOME.items() for flow in flows),
 ]
+
+
+def test_every_estimator_is_in_the_registry_of_the_laws() -> None:
+    unbiased = {type(e).__name__ for e in registry.ESTIMATORS if not e.biased}
+    tested = {type(make(0.5)).__name__ for make in ESTIMATORS.values()}
+    assert tested | COUPLED == unbiased and not tested & COUPLED
+    pairs = {(family, name) for family, entry in FAMILIES.items() for name in entry.estimators}
+    assert {name for _, name in pairs} == set(ESTIMATORS)
+    assert {*EVERYWHERE, *SOME, *TOO_MUCH_NOISE} <= pairs
 
 
 @pytest.mark.parametrize(("family", "estimator", "flow"), PLACES, ids=["-".join(p) for p in PLACES])
@@ -58,7 +87,8 @@ def test_control_flow(family: str, estimator: str, flow: str) -> None:
     draw, f = drawer(FAMILIES[family], chosen), integrand(jump_of(FAMILIES[family], chosen))
     program, truth = FLOWS[flow].program(draw, f), FLOWS[flow].truth(FAMILIES[family].law, f)
     drawn = 0 if chosen.joint and flow in SUMMED else FLOWS[flow].choices
-    check_exactly(program, truth, second=flow != "custom_vjp", draws=drawn)
+    rules = noise_rules(family, estimator)
+    check_exactly(program, truth, second=flow != "custom_vjp", draws=drawn, rules=rules)
 
 
 FORWARD = [("normal", "reparam"), ("flip", "reinforce"), ("categorical", "baseline")]
@@ -71,52 +101,24 @@ def test_while_loop_in_forward_mode(family: str, estimator: str) -> None:
     check_forward(WHILE.program(draw, f), WHILE.truth(FAMILIES[family].law, f), draws=3)
 
 
-def _rules(family: str, jump: float) -> dict[str, Rule]:
-    """Rules whose panels end where the value crosses the jump, as the noise does it."""
-    distribution = FAMILIES[family].measure(THETA).numpyro
-    if family == "normal":
-        return {"normal": normal_panels([(jump - distribution.loc) / distribution.scale])}
-    if family == "exponential":
-        return {"uniform": uniform_panels([np.exp(-distribution.rate * jump)])}
-    below = scipy.special.gammainc(distribution.concentration, distribution.rate * jump)
-    return {"log_gamma": log_gamma(normal_panels([scipy.stats.norm.ppf(below)]))}
-
-
-COUPLINGS = {
-    # The coupled Maxwell variable has the sign of the normal one.
-    "normal": {"normal": normal_panels([0], 12, (-3, 3)), "uniform": tanh_sinh(1 / 6)},
-    # One of the trials, picked at random.
-    "binomial": {"uniform": Rule(np.array([1, 3, 5]) / 6, np.full(3, 1 / 3))},
-}
-"""Rules for the noise inside measure-valued derivatives that jumps by itself."""
-
-ONE_NOISE = {"normal", "exponential", "gamma"}
-ONE_ORDER = {("gamma", "reparam"), ("beta", "reparam")}
-TOO_MANY = {("gamma", "measure_valued")}
 STRAIGHT = [
     pytest.param(family, estimator, id=f"{family}-{estimator}")
     for family, entry in FAMILIES.items()
     for estimator in entry.estimators
-    if (family, estimator) not in {*EVERYWHERE, *TOO_MANY}
+    if (family, estimator) not in {*EVERYWHERE, *TOO_MUCH_NOISE}
 ]
 
 
 @pytest.mark.parametrize(("family", "estimator"), STRAIGHT)
 def test_family(family: str, estimator: str) -> None:
-    entry = FAMILIES[family]
+    entry, flow = FAMILIES[family], FLOWS["straight"]
     chosen = entry.estimators[estimator]
-    scored = isinstance(chosen, ppl.estimators.Reinforce) and family in ONE_NOISE
-    with jax.enable_x64(True):
-        rules = _rules(family, entry.jump) if scored else None
-    if isinstance(chosen, ppl.estimators.MeasureValued):
-        rules = COUPLINGS.get(family)
-    # The noise of one draw can be cut where the value crosses a jump, that of several cannot.
-    smooth = family in {*ONE_NOISE, "beta"} and not scored
-    f = integrand(None if smooth else entry.jump)
-    flow = FLOWS["straight"]
+    f = integrand(jump_of(entry, chosen) if is_cut(family, estimator) else None)
+    program, truth = flow.program(drawer(entry, chosen), f), flow.truth(entry.law, f)
+    rules = noise_rules(family, estimator)
     check_exactly(
-        flow.program(drawer(entry, chosen), f), flow.truth(entry.law, f), rules=rules,
-        second=(family, estimator) not in ONE_ORDER, draws=0 if chosen.joint else 1,
+        program, truth, rules=rules, draws=0 if chosen.joint else 1,
+        second=(family, estimator) not in ONE_DERIVATIVE, surrogate=estimator not in FIRST_ONLY,
     )  # fmt: skip
 
 
