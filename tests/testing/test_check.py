@@ -101,6 +101,93 @@ def test_against_a_closed_form_and_another_expectation() -> None:
         check_unbiased(moment, (0.3,), key=KEY, against=1.0)
 
 
+# --- relations that need no truth, between programs that are too large to integrate over ----------
+
+
+def walk(how: Any, steps: int = 16) -> Any:
+    """A random walk with a jump, in a loop: the expected value is not known."""
+
+    def program(t: Any) -> Any:
+        def step(x: Any, _: Any) -> Any:
+            x = jnp.tanh(x) + (ppl.normal(t["m"] * x + 0.3, t["s"]).using(how) @ "x")
+            return x, jnp.where(x > 0.5, x**2, 0.1 * x)
+
+        return jnp.sum(jax.lax.scan(step, 0.0, None, length=steps)[1])
+
+    return ppl.expectation(program)
+
+
+def unrolled(how: Any, steps: int = 16, forgotten: int = -1, strength: float = 1.0) -> Any:
+    def program(t: Any) -> Any:
+        m = strength * t["m"]
+        x, total = 0.0, 0.0
+        for i in range(steps):
+            x = jnp.tanh(x) + (ppl.normal(m * x + 0.3, t["s"]).using(how) @ (str(i), "x"))
+            total += jnp.where(x > 0.5, x**2, 0.1 * x) if i != forgotten else 0.0
+        return total
+
+    return ppl.expectation(program)
+
+
+WALK = {"m": 0.4, "s": 0.9}
+
+
+def test_a_loop_and_the_loop_unrolled_are_the_same_run_for_run() -> None:
+    report = check_unbiased(walk(Reinforce()), (WALK,), key=KEY, against=unrolled(Reinforce()))
+    assert report.verdict == "unbiased" and report.method == "statistical"
+    assert "both give the same numbers, run for run" in report.notes
+    assert all(row.deviation == 0 for row in report.rows)
+    with pytest.raises(Biased, match="expectation that was given"):
+        check_unbiased(walk(Reinforce()), (WALK,), key=KEY, against=unrolled(Reinforce(), forgotten=15))
+
+
+def test_a_loop_with_other_estimators() -> None:
+    """The noise is the same, what is made of it is not."""
+    other = unrolled(Reinforce(baseline="average"))
+    assert check_unbiased(walk(Reinforce()), (WALK,), key=KEY, against=other).verdict == "unbiased"
+    with pytest.raises(Biased):
+        check_unbiased(walk(Halved()), (WALK,), key=KEY, against=unrolled(Reinforce()))
+    with pytest.raises(Biased):
+        check_unbiased(walk(Reinforce()), (WALK,), key=KEY, against=unrolled(Reinforce(), strength=1.1))
+
+
+@pytest.mark.parametrize("scale", [3.0, 1.0], ids=["scaled", "not scaled"])
+def test_all_minibatches_on_average_are_all_data(scale: float) -> None:
+    data = jnp.sin(jnp.arange(12.0)) + 1.0
+
+    def loss(t: Any, rows: Any, factor: Any) -> Any:
+        x = jax.vmap(lambda y: ppl.normal(t["m"] * y, t["s"]).using(Reinforce()) @ "x")(rows)
+        return factor * jnp.sum(jnp.exp(-x) - rows * x)
+
+    batched = lambda t: jnp.mean(jax.vmap(lambda rows: loss(t, rows, scale))(data.reshape(3, 4)))
+    full = ppl.expectation(lambda t: loss(t, data, 1.0))
+    check = lambda: check_unbiased(ppl.expectation(batched), (WALK,), key=KEY, against=full, resolution=0.05)
+    if scale == 3.0:
+        assert check().verdict == "unbiased"
+    else:
+        with pytest.raises(Biased):
+            check()
+
+
+def test_functions_of_a_key_are_compared_run_for_run() -> None:
+    """Compiled or not, they may round apart in single precision."""
+    f = lambda key: jnp.sum(jnp.exp(jax.random.normal(key, (50,)))) ** 2
+    report = check_unbiased(f, key=KEY, against=jax.jit(lambda key: jnp.sum(jnp.exp(
+        jax.random.normal(key, (50,)))[::-1]) ** 2))  # fmt: skip
+    assert report.verdict == "unbiased" and "both give the same numbers, run for run" in report.notes
+    with pytest.raises(Biased):
+        check_unbiased(f, key=KEY, against=lambda key: 1.001 * f(key))
+    with pytest.raises(TypeError, match=r"against.*has shape \(2,\)"):
+        check_unbiased(f, key=KEY, against=lambda key: jnp.zeros(2))
+
+
+def test_two_constants_that_differ() -> None:
+    """No noise reaches either: they are told apart by what they are."""
+    one = lambda key: jnp.array([1.0, 2.0])
+    with pytest.raises(Biased):
+        check_unbiased(one, key=KEY, against=lambda key: jnp.array([1.0, 2.01]))
+
+
 def test_estimators_of_other_origin() -> None:
     right = lambda key: {"x": jax.random.normal(key, (2,)) + jnp.array([1.0, 2.0])}
     mean = {"x": np.array([1.0, 2.0])}

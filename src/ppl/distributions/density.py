@@ -44,10 +44,10 @@ def log_density(distribution: Any, value: Any) -> jax.Array:
     bfloat16 and float16 parameters and values are converted to float32 first: a sum of a thousand log
     densities of eight bits each has no correct digit.
 
-    Each entry is one term of whatever it is added to (`ppl.one_term`). A score multiplies terms that depend on
-    its choice, and a density with its normalizing constant is nearer to zero than in parts: a Poisson variable's
-    `n log r - r` without `-log n!` has many times the variance under a score. Of `Independent` distributions
-    these are the entries before they are added up.
+    Each entry is one term of whatever it is added to (`ppl.one_term`). A score multiplies terms that depend
+    on its choice, and a density with its normalizing constant is nearer to zero than in parts: a Poisson
+    variable's `n log r - r` without `-log n!` has many times the variance under a score. Of `Independent`
+    distributions these are the entries before they are added up.
 
     Example:
         >>> import numpyro.distributions as dist

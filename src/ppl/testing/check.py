@@ -79,7 +79,9 @@ def check_unbiased(
         args: the arguments of the expectation.
         key: from which draws and directions are made.
         against: for an expectation, its expected value as a differentiable function of the arguments, or
-            another expectation with the same mean. For a function, a pytree of the same structure.
+            another expectation that must have the same: with other estimators, a loop unrolled, all
+            minibatches instead of all data. It may be too large to integrate over; then both are drawn from
+            the same keys. For a function, a pytree of the same structure, or another function of a key.
         order: 2 to check the second derivative of `surrogate` too.
         argnums: the arguments that are differentiated.
         num_samples: as for `Expectation.grad`; two or more for leave-one-out baselines.
@@ -184,15 +186,24 @@ def _of_expectation(
     draw = drawing(quantities, at.parts.arrays)
     if truth is not None:
         return sequentially(names, draw, truth, budget, notes)
-    other = _swapped(at, order, num_samples)
-    if other is None:
+    if method == "exact":
+        raise PPLError("no truth is known exactly: " + "; ".join(notes))
+    if isinstance(against, Expectation):
+        compared = at._replace(objective=against), _GIVEN
+    else:
+        compared = _swapped(at, order, num_samples)
+    if compared is None:
         raise PPLError(
             "no truth is known: the program is too large to sum over its choices, and no choice admits "
-            "another estimator. Give its expected value, against=function_of_the_arguments."
+            "another estimator. Give its expected value, against=function_of_the_arguments, or another "
+            "program that must have the same, against=expectation."
         )
-    swapped, words = other
-    drawn = drawing(estimator(swapped, order, num_samples), at.parts.arrays)
+    other, words = compared
+    drawn = drawing(estimator(other, order, num_samples), at.parts.arrays)
     return sequentially(names, draw, Truth(np.zeros(0), np.zeros(0), words), budget, notes, drawn)
+
+
+_GIVEN = "the mean of the expectation that was given"
 
 
 def _truth(at: Point, against: Any, order: int, num_samples: int, notes: list[str]) -> Truth | None:
@@ -201,8 +212,9 @@ def _truth(at: Point, against: Any, order: int, num_samples: int, notes: list[st
         try:
             found = moments(estimator(other, order, num_samples), other, jax.random.key(1))
         except NotIntegrable as reason:
-            raise PPLError(f"the expectation to compare with cannot be integrated: {reason}") from None
-        return Truth(found.mean, found.error, "the mean of the expectation that was given")
+            notes.append(f"the expectation that was given is drawn too, with the same keys: {reason}")
+            return None
+        return Truth(found.mean, found.error, _GIVEN)
     if callable(against):
         return _closed_form(at, against, order)
     if against is not None:
@@ -261,6 +273,9 @@ def _of_function(function: Any, args: Sequence[Any], against: Any, budget: Budge
         )
     flat = lambda tree: jnp.concatenate([jnp.ravel(jnp.asarray(x, float)) for x in jax.tree.leaves(tree)])
     shape = jax.eval_shape(function, budget.key)
+    other = against if callable(against) else None
+    if other is not None:
+        against = jax.eval_shape(other, budget.key)
     if jax.tree.structure(shape) != jax.tree.structure(against):
         raise TypeError(
             f"the estimator returns {jax.tree.structure(shape)}, `against` is {jax.tree.structure(against)}"
@@ -278,7 +293,10 @@ def _of_function(function: Any, args: Sequence[Any], against: Any, budget: Budge
         for path, leaf in jax.tree_util.tree_leaves_with_path(shape)
         for index in np.ndindex(*leaf.shape)
     ]
-    mean = np.asarray(flat(against), np.float64)
     draw = drawing(lambda key: flat(function(key)), ())
+    if other is not None:
+        unknown = Truth(np.zeros(0), np.zeros(0), "the mean of the function that was given")
+        return sequentially(names, draw, unknown, budget, [], drawing(lambda key: flat(other(key)), ()))
+    mean = np.asarray(flat(against), np.float64)
     truth = Truth(mean, 4e-6 * np.maximum(1, np.abs(mean)), "the mean that was given")
     return sequentially(names, draw, truth, budget, [])

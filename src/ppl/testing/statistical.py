@@ -17,6 +17,7 @@ from ppl.testing.truth import Truth
 _BATCH = 4096
 _LARGEST = 2**16
 _ROUNDING = 1e-6
+_PAIRED = 1e-5  # how much two programs in single precision may round apart
 
 
 class Budget(NamedTuple):
@@ -55,7 +56,8 @@ def sequentially(
         truth: the mean that they must have.
         budget: of the test.
         notes: for the report.
-        other: draws whose mean is the truth, if that is not known otherwise.
+        other: draws whose mean is the truth, if that is not known otherwise. They are made from the same
+            keys, so that programs that draw the same noise are compared run for run.
     """
     batches = _Batches(draw, truth, budget.key, other)
     first, off = batches.next(min(_BATCH, budget.draws))
@@ -66,7 +68,7 @@ def sequentially(
         )
     size = 1 + np.abs(first).max(axis=0)
     deviation = off.std(axis=0)
-    constant = deviation <= 1e-7 * size
+    constant = deviation <= (1e-7 if other is None else _PAIRED) * size
     deviation = np.maximum(deviation, 1e-7 * size)
     test, confirming = MeanTest(2 * deviation), False
     mean, seen = np.zeros(len(names)), 0
@@ -88,8 +90,8 @@ def sequentially(
     rows = []
     for i, name in enumerate(names):
         if constant[i]:
-            near = abs(mean[i] - wanted[i]) <= truth.error[i] + _ROUNDING * size[i] if other is None else True
-            verdict = UNBIASED if near else BIASED
+            allowed = truth.error[i] + _ROUNDING * size[i] if other is None else _PAIRED * size[i]
+            verdict = UNBIASED if abs(mean[i] - wanted[i]) <= allowed else BIASED
         elif biased:
             verdict = (
                 BIASED if evidence[i] >= min(-math.log(budget.false_alarm), evidence.max()) else UNRESOLVED
@@ -98,7 +100,9 @@ def sequentially(
             verdict = UNBIASED if radius[i] <= budget.resolution * deviation[i] else UNRESOLVED
         spread = 0.0 if constant[i] else float(deviation[i])
         rows.append(Row(name, float(mean[i]), float(wanted[i]), float(radius[i]), spread, verdict))
-    if any(row.verdict == BIASED and constant[i] for i, row in enumerate(rows)):
+    if other is not None and constant.all() and not any(row.verdict == BIASED for row in rows):
+        notes = [*notes, "both give the same numbers, run for run"]
+    if other is None and any(row.verdict == BIASED and constant[i] for i, row in enumerate(rows)):
         notes = [
             *notes,
             "the same number for every key: no noise reaches it. Was a draw baked in at tracing?",
@@ -116,14 +120,12 @@ class _Batches:
     def __init__(self, draw: Draw, truth: Truth, key: jax.Array, other: Draw | None) -> None:
         self.draw, self.truth, self.key, self.other, self.number = draw, truth, key, other, 0
 
-    def _keys(self, count: int) -> jax.Array:
-        self.number += 1
-        return jax.random.split(jax.random.fold_in(self.key, self.number), count)
-
     def next(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """A batch of runs, and their differences from the truth, but for what the truth is not known to."""
-        runs = self.draw(self._keys(count))
+        self.number += 1
+        keys = jax.random.split(jax.random.fold_in(self.key, self.number), count)
+        runs = self.draw(keys)
         if self.other is not None:
-            return runs, runs - self.other(self._keys(count))
+            return runs, runs - self.other(keys)
         off = runs - self.truth.mean
         return runs, off - np.clip(off.mean(axis=0), -self.truth.error, self.truth.error)

@@ -2,8 +2,8 @@
 
 The result is followed backwards through whatever is linear in it (sums, differences, scaling by what no
 choice moves, loops that add up) as long as that tells the dependence of its parts apart, or leaves a part
-behind that no choice moves; not into a log density, which is `one_term`. Where it does not, there is a *cut*: the array there is a term, each element with
-a dependence of its own. So the result is
+behind that no choice moves; not into a log density, which is `one_term`. Where it does not, there is a
+*cut*: the array there is a term, each element with a dependence of its own. So the result is
 
     r = r_0 + sum over cuts k, elements e of c_k[e],
 
