@@ -27,8 +27,14 @@ class Derivatives(NamedTuple):
     curvature: Any  # the Hessian times DIRECTION; of `custom_vjp` programs, the gradient again
 
 
-def truth_of(truth: Callable[[Any], Any]) -> Derivatives:
+Truth = Callable[[Any], Any] | Derivatives
+"""A function of the parameters, or its derivatives at `THETA`."""
+
+
+def truth_of(truth: Truth) -> Derivatives:
     """Value and derivatives of a truth, in double precision."""
+    if isinstance(truth, Derivatives):
+        return truth
     with jax.enable_x64(True):
         theta, direction = jnp.asarray(THETA), jnp.asarray(DIRECTION)
         both = jax.jit(lambda t: jax.jvp(jax.value_and_grad(truth), (t,), (direction,)))
@@ -69,7 +75,7 @@ def estimates(
 
 
 def check_exactly(
-    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, second: bool = True,
+    program: Callable[[Any], Any], truth: Truth, *, second: bool = True,
     surrogate: bool = True, draws: int = 0, tolerance: float = 1e-8, rules: Any = None,
 ) -> None:  # fmt: skip
     """E[G] = g to ten digits, for each derived program, integrated over its own noise.
@@ -91,7 +97,7 @@ def check_exactly(
 
 
 def check_statistically(
-    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, second: bool = True,
+    program: Callable[[Any], Any], truth: Truth, *, second: bool = True,
     surrogate: bool = True, runs: int = 1000, samples: int = 100,
 ) -> None:  # fmt: skip
     """The mean of `runs * samples` draws lies within five standard errors of the truth.
@@ -106,9 +112,7 @@ def check_statistically(
         close(name, np.asarray(draws, np.float64), getattr(right, name.split()[-1], right.value))
 
 
-def check_forward(
-    program: Callable[[Any], Any], truth: Callable[[Any], Any], *, draws: int = 0, rules: Any = None
-) -> None:
+def check_forward(program: Callable[[Any], Any], truth: Truth, *, draws: int = 0, rules: Any = None) -> None:
     """As `check_exactly`, of directional derivatives in forward mode."""
     right, objective = truth_of(truth), ppl.expectation(program)
 

@@ -113,15 +113,23 @@ def binomial(count: int, probs: Any) -> Law:
 
 
 def coins(probability: Callable[..., Any], result: Callable[..., Any], count: int) -> Any:
-    """The expected `result(path)` of coins of `probability(i, path before i)`: a sum over all paths."""
-    total = jnp.asarray(0.0)
-    for path in itertools.product([0.0, 1.0], repeat=count):
+    """The expected `result(path)` of coins of `probability(i, path before i)`: a sum over all paths.
+
+    All at once, or one by one where Python branches on a path; that takes longer to compile.
+    """
+
+    def term(path: Any) -> Any:
         weight = jnp.asarray(1.0)
         for i, x in enumerate(path):
             p = probability(i, path[:i])
-            weight = weight * (p if x else 1 - p)
-        total = total + weight * result(path)
-    return total
+            weight = weight * jnp.where(x == 1.0, p, 1 - p)
+        return weight * result(path)
+
+    paths = np.array(list(itertools.product([0.0, 1.0], repeat=count))).reshape(2**count, count)
+    try:
+        return jnp.sum(jax.vmap(term)(tuple(jnp.asarray(column) for column in paths.T)))
+    except jax.errors.JAXTypeError:
+        return sum(term(tuple(map(float, path))) for path in paths)
 
 
 # --- truths of control flows ----------------------------------------------------------------------
