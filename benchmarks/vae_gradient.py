@@ -63,7 +63,9 @@ def decode(params: Params, z: Any) -> Any:
 # --- ours
 
 
-def ours() -> Callable[..., Any]:
+def objective() -> Any:
+    """Of parameters and a batch."""
+
     @ppl.gen
     def model(params):
         z = ppl.normal(jnp.zeros(LATENT), 1.0) @ "z"
@@ -75,11 +77,16 @@ def ours() -> Callable[..., Any]:
         ppl.normal(loc, scale) @ "z"
 
     @ppl.expectation
-    def objective(params, batch):
+    def mean_elbo(params, batch):
         each = lambda x: ppl.elbo(model(params).condition({"x": x}), guide(params, x))
         return jnp.mean(jax.vmap(each)(batch))
 
-    return lambda key, params, batch: objective.value_and_grad(key, params, batch)
+    return mean_elbo
+
+
+def ours() -> Callable[..., Any]:
+    made = objective()
+    return lambda key, params, batch: made.value_and_grad(key, params, batch)
 
 
 # --- the same by hand

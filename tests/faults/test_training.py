@@ -123,6 +123,25 @@ def test_an_overflowing_update_leaves_parameters_and_state_as_they_were():
         same(caught.value.params, expected.params)
 
 
+@pytest.mark.parametrize("optimizer", [optax.clip(0.1), optax.scale_by_sign()], ids=["clipped", "its sign"])
+def test_a_gradient_whose_infinity_the_optimizer_hides(optimizer):
+    """What it makes of infinity is finite, and so is all that follows."""
+    data = jnp.zeros(40).at[17].set(1.0)
+
+    @ppl.expectation
+    def objective(mean, batch):
+        x = ppl.normal(mean, 1.0) @ "x"
+        return jnp.sum(-0.01 * (x - batch) ** 2) + jnp.sqrt(jnp.where(batch[0] == 1.0, 0.0 * x**2, 1.0))
+
+    chain = optax.chain(optimizer, optax.scale(0.01))
+    with pytest.raises(ppl.errors.NonFiniteObjective, match="its gradient is not finite") as caught:
+        ppl.fit(
+            objective, jnp.array(0.5), chain, key=KEY, steps=40, data=data, batch_size=1, progress=False,
+            block_size=40,
+        )  # fmt: skip
+    assert caught.value.batch == 1.0 and len(caught.value.result.values) == caught.value.step
+
+
 @ppl.gen
 def rooted():
     z = ppl.normal(0.0, 1.0) @ "z"

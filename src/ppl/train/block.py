@@ -1,8 +1,12 @@
 """The compiled inner loop of training: a block of steps on the device.
 
 A block is a `while_loop` whose number of steps is an operand. XLA makes of it what it makes of a
-`scan`, but one compilation serves blocks of every length, and the loop ends at the first step that is
-not finite, unless such steps are to be skipped.
+`scan`, but one compilation serves blocks of every length, and the loop ends at the first step whose value or
+gradient is not finite, unless such steps are to be skipped.
+
+A step that is good pays for one look at its gradient, and nothing else. That an update is finite is looked at
+once, at the end of a block, and what a bad step has left is thrown away: `last_good` goes back to the start
+of the block, and takes the steps before the bad one again.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ class Plan:
 
 
 class State(NamedTuple):
-    """What one step hands to the next; its buffers are donated."""
+    """What one step hands to the next."""
 
     trained: Any
     optimizer_state: Any
@@ -44,13 +48,33 @@ class State(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """The carry of a block: the state, how many steps are done, whether to go on, values, steps skipped."""
+    """The carry of a block.
+
+    Attributes:
+        state: after the last step, the bad one at which the loop has stopped included.
+        done: how many steps were good, or were skipped.
+        going: whether the last step was one of these.
+        values: of the steps.
+        skipped: how many of them changed nothing.
+    """
 
     state: State
     done: jax.Array
     going: jax.Array
     values: jax.Array
     skipped: jax.Array
+
+
+class Block(NamedTuple):
+    """What a block returns.
+
+    Attributes:
+        loop: how it ended.
+        sound: whether the parameters are finite.
+    """
+
+    loop: Loop
+    sound: jax.Array
 
 
 def value_and_grad(
@@ -68,8 +92,12 @@ def value_and_grad(
 
 
 def is_finite(tree: Any) -> jax.Array:
-    """Whether every number of a tree is finite."""
-    return functools.reduce(jnp.logical_and, [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])
+    """Whether every number of a tree is finite.
+
+    By the largest, which is nan if any number is: XLA makes faster code of it on a CPU than of `isfinite`.
+    """
+    largest = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.logical_and, [x < jnp.inf for x in largest])
 
 
 def descend(plan: Plan, value: Any, grads: Any, state: State) -> tuple[Any, Any]:
@@ -96,43 +124,58 @@ def _step(plan: Plan, key: jax.Array, fixed: Any, data: Any, first: jax.Array, l
     value, grads, estimator_state = value_and_grad(
         plan, step_key, state.trained, state.estimator_state, fixed, batch
     )
-    kept = (state.trained, state.optimizer_state, state.estimator_state, jnp.bool_(False))
-
-    def moved() -> Any:
-        trained, optimizer_state = descend(plan, value, grads, state)
-        intact = is_finite(trained)
-        return jax.lax.cond(intact, lambda: (trained, optimizer_state, estimator_state, intact), lambda: kept)
-
-    # A bad step leaves parameters and optimizer as they were, bit for bit. Branches, because selecting
-    # old or new number by number would cost a third of a small step.
-    trained, optimizer_state, estimator_state, finite = jax.lax.cond(
-        is_finite((value, grads)), moved, lambda: kept
-    )
     values = loop.values.at[loop.done].set(value)
-    state = State(trained, optimizer_state, estimator_state, cursor)
-    going = finite | plan.skip
-    skipped = loop.skipped + (~finite).astype(jnp.uint32)
-    return Loop(state, loop.done + going.astype(jnp.uint32), going, values, skipped)
+    finite = is_finite((value, grads))
+    new: Any = (*descend(plan, value, grads, state), estimator_state)
+    if plan.skip:
+        old = (state.trained, state.optimizer_state, state.estimator_state)
+        finite = finite & is_finite(new[0])
+        new = jax.lax.cond(finite, lambda: new, lambda: old)
+        skipped, finite = loop.skipped + (~finite).astype(jnp.uint32), jnp.bool_(True)
+    else:
+        skipped = loop.skipped
+    done = loop.done + finite.astype(jnp.uint32)
+    return Loop(State(*new, cursor), done, finite, values, skipped)
 
 
-def _compile(plan: Plan) -> Callable[..., Loop]:
-    def block(state: State, key: Any, fixed: Any, data: Any, first: Any, count: Any, empty: Any) -> Loop:
+def _compile(plan: Plan) -> Callable[..., Block]:
+    def block(state: State, key: Any, fixed: Any, data: Any, first: Any, count: Any, empty: Any) -> Block:
         start = Loop(state, jnp.uint32(0), jnp.bool_(True), empty, jnp.uint32(0))
-        return jax.lax.while_loop(
+        loop = jax.lax.while_loop(
             lambda loop: (loop.done < count) & loop.going,
             functools.partial(_step, plan, key, fixed, data, first),
             start,
         )
+        return Block(loop, is_finite(loop.state.trained))
 
-    return jax.jit(block, donate_argnames="state")
+    return jax.jit(block)
+
+
+def last_good(run: Callable[[int], Block], failed: Block) -> Block:
+    """The block up to the first bad step, whose number is how many steps it takes.
+
+    Args:
+        run: the block again, with so many steps.
+        failed: it has stopped at a bad value or gradient, or its parameters are not finite.
+    """
+    most = int(failed.loop.done)
+    if not failed.loop.going:  # the state is that after the bad step
+        failed = run(most)
+    if failed.sound:
+        return failed
+    good, bad = 0, most  # after `bad` steps the parameters are not finite
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if run(middle).sound else (good, middle)
+    return run(good)
 
 
 # Few, because an entry keeps the objective, and what it closes over, alive.
 _cached = functools.lru_cache(maxsize=8)(_compile)
 
 
-def compiled(plan: Plan) -> Callable[..., Loop]:
-    """`block(state, key, fixed, data, first, count, empty) -> Loop`, kept for the next run.
+def compiled(plan: Plan) -> Callable[..., Block]:
+    """`block(state, key, fixed, data, first, count, empty) -> Block`, kept for the next run.
 
     `first` is the number of the first step, `count <= capacity` how many to take, and `empty` an array
     of `capacity` values to be filled.

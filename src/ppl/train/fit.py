@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,10 +13,10 @@ import optax
 
 from ppl.noise import check_key
 from ppl.train.arguments import check_callables, check_data, one_of, whole
-from ppl.train.block import Plan, State, compiled, value_and_grad
+from ppl.train.block import Block, Plan, State, compiled, last_good, value_and_grad
 from ppl.train.failure import failure
 from ppl.train.minibatches import ORDER, cursor_at, next_rows, take
-from ppl.train.parameters import owned, partition
+from ppl.train.parameters import partition, strong
 from ppl.train.progress import Pace, Progress, reporter, summarize
 
 # Values that a block of a length chosen by its speed can hold.
@@ -140,13 +141,13 @@ def fit(
     cursor = cursor_at(key, start, rows, batch_size) if batch_size is not None else None
     if estimator_state is None:
         estimator_state = _initial_state(run, trained)
-    first = State(trained, owned(state), owned(estimator_state), cursor)
+    first = State(trained, strong(state), strong(estimator_state), cursor)
     return _blocks(run, first, Pace(block_size, capacity), progress)
 
 
 def _blocks(run: _Run, state: State, pace: Pace, progress: Any) -> FitResult:
     """Runs block after block, with one look from the host between two."""
-    plan, key = run.plan, run.key
+    plan = run.plan
     empty = jnp.zeros(plan.capacity, _value_dtype(run, state))
     history = np.zeros(run.steps, empty.dtype)
     block, done, skipped = compiled(plan), 0, 0
@@ -155,12 +156,15 @@ def _blocks(run: _Run, state: State, pace: Pace, progress: Any) -> FitResult:
         while done < run.steps:
             count = min(pace.count, run.steps - done)
             first = jnp.uint32(run.start + done)
-            loop = block(state, key, run.fixed, run.data, first, jnp.uint32(count), empty)
-            state, taken = loop.state, int(loop.done)
-            history[done : done + taken] = np.asarray(loop.values)[:taken]
+            take_steps = functools.partial(_take_steps, block, run, state, first, empty)
+            ended = take_steps(count)
+            if bad := not (ended.loop.going and ended.sound):
+                ended = last_good(take_steps, ended)
+            state, taken = ended.loop.state, int(ended.loop.done)
+            history[done : done + taken] = np.asarray(ended.loop.values)[:taken]
             done += taken
-            skipped += int(loop.skipped)
-            if taken < count:
+            skipped += int(ended.loop.skipped)
+            if bad:
                 raise _stopped(run, state, history[:done])
             pace.block_done()
             report(summarize(done, run.steps, history[done - taken : done]))
@@ -169,6 +173,12 @@ def _blocks(run: _Run, state: State, pace: Pace, progress: Any) -> FitResult:
     if run.steps and skipped == run.steps:  # the parameters are those that were given: say why, at the first
         raise _stopped(run, state, history[:0])
     return _result(run, state, history)._replace(skipped=skipped)
+
+
+def _take_steps(
+    block: Callable[..., Block], run: _Run, state: State, first: Any, empty: Any, count: int
+) -> Block:
+    return block(state, run.key, run.fixed, run.data, first, jnp.uint32(count), empty)
 
 
 def _result(run: _Run, state: State, history: np.ndarray) -> FitResult:

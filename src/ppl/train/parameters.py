@@ -51,8 +51,6 @@ class Layout:
 def partition(params: Any) -> tuple[Layout, Any, list[jax.Array]]:
     """The layout, the trained arrays (a tree with `None` elsewhere) and the fixed arrays.
 
-    All arrays are copies, so that their buffers may be donated.
-
     Raises:
         TypeError: nothing can be trained, or a Python integer stands where a parameter is expected.
     """
@@ -69,17 +67,17 @@ def partition(params: Any) -> tuple[Layout, Any, list[jax.Array]]:
         )
     layout = Layout(treedef, kinds, tuple((type(leaf), leaf) for leaf in groups["constant"]))
     whole = treedef.unflatten([leaf for _, leaf in paths])
-    return layout, owned(layout.only_trained(whole)), owned(groups["fixed"])
+    return layout, strong(layout.only_trained(whole)), strong(groups["fixed"])
 
 
-def owned(tree: Any) -> Any:
-    """The same tree with a fresh array, of a strong type, for each leaf: safe to donate and to loop over."""
-    return jax.tree.map(_own, tree)
+def strong(tree: Any) -> Any:
+    """The same tree with an array of a strong type for each leaf, which the carry of a loop may be."""
+    return jax.tree.map(_strong, tree)
 
 
-def _own(leaf: Any) -> jax.Array:
+def _strong(leaf: Any) -> jax.Array:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-        return jnp.copy(leaf)
+        return leaf
     # An explicit dtype removes the weak type of a Python number, which the carry of a loop would keep.
     return jnp.array(leaf, dtype=jax.dtypes.canonicalize_dtype(jnp.result_type(leaf)))
 
