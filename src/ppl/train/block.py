@@ -135,7 +135,9 @@ def _step(plan: Plan, key: jax.Array, fixed: Any, data: Any, first: jax.Array, l
     else:
         skipped = loop.skipped
     done = loop.done + finite.astype(jnp.uint32)
-    return Loop(State(*new, cursor), done, finite, values, skipped)
+    trained, optimizer_state, estimator_state = new
+    state = State(trained, optimizer_state, estimator_state, cursor)
+    return Loop(state, done, finite, values, skipped)
 
 
 def _compile(plan: Plan) -> Callable[..., Block]:
