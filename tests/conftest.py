@@ -1,5 +1,6 @@
 """What every test shares. It is imported before any test module, so JAX is configured here first."""
 
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -12,6 +13,8 @@ from hypothesis import settings
 
 # Nearly all the time of a test is that of compiling: XLA's optimizations would take longer than they save.
 jax.config.update("jax_disable_most_optimizations", True)
+# JAX makes small objects by the million, and few of them die in cycles.
+gc.set_threshold(200_000, 50, 100)
 # A stale cache must never decide a test.
 jax.config.update("jax_enable_compilation_cache", False)
 # The same examples in every run: a test that fails once fails again.

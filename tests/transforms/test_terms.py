@@ -135,8 +135,8 @@ def test_spread_and_gather_are_sums_over_what_depends(seed: int) -> None:
     held = {name: rng.normal(size=shape) for name, shape in instances.items()}
     terms = [rng.normal(size=cut.shape) for cut in cuts]
     with jax.enable_x64(True):
-        sums = spread(cuts, jax.tree.map(jnp.asarray, held), jnp.float64)
-        returns = gather(cuts, [jnp.asarray(x) for x in terms], instances)
+        sums = jax.jit(lambda held: spread(cuts, held, jnp.float64))(held)
+        returns = jax.jit(lambda terms: gather(cuts, terms, instances))(terms)
     wanted = {name: np.zeros(shape) for name, shape in instances.items()}
     for cut, term, found in zip(cuts, terms, sums, strict=True):
         total = np.zeros(cut.shape)

@@ -97,6 +97,34 @@ def _cut(x: Any, worlds: bool, start_indices: Any, limit_indices: Any, strides: 
     return x[(slice(None),) * worlds + parts]
 
 
+def _pad(x: Any, padding: Any, worlds: bool, edges: Any) -> Any:
+    shape = [low + n + high for (low, high, _), n in zip(edges, x.shape[worlds:], strict=True)]
+    held = tuple(slice(low, low + n) for (low, _, _), n in zip(edges, x.shape[worlds:], strict=True))
+    found = np.full((*x.shape[:worlds], *shape), padding, x.dtype)
+    found[(slice(None),) * worlds + held] = x
+    return found
+
+
+def _dot(x: Any, y: Any, mapped: list[bool], dimension_numbers: Any, **_: Any) -> Any:
+    contracted, batch = (list(zip(*pair, strict=True)) for pair in dimension_numbers)
+    names = iter(range(1, 52))
+    axes = [[next(names) for _ in range(z.ndim - m)] for z, m in zip((x, y), mapped, strict=True)]
+    for one, other in (*contracted, *batch):
+        axes[1][other] = axes[0][one]
+    shared = {axes[0][one] for one, _ in (*contracted, *batch)}
+    out = [axes[0][one] for one, _ in batch] + [a for side in axes for a in side if a not in shared]
+    with_worlds = [[0] * m + side for side, m in zip(axes, mapped, strict=True)]
+    return np.einsum(x, with_worlds[0], y, with_worlds[1], [0] * any(mapped) + out, optimize=True)
+
+
+def _spread_over_worlds(values: list[Any], mapped: list[bool]) -> list[Any]:
+    """Operands that all have worlds in front, if any has."""
+    count = next((len(x) for x, m in zip(values, mapped, strict=True) if m), None)
+    if count is None:
+        return values
+    return [x if m else np.broadcast_to(x, (count, *x.shape)) for x, m in zip(values, mapped, strict=True)]
+
+
 _STRUCTURAL: dict[str, Callable[..., Any]] = {
     "broadcast_in_dim": _spread,
     "slice": _cut,
@@ -118,6 +146,7 @@ _STRUCTURAL: dict[str, Callable[..., Any]] = {
         if reverse
         else np.cumsum(x, axis + worlds)
     ),
+    "rev": lambda x, worlds, dimensions: np.flip(x, _axes(dimensions, worlds)),
     "argmax": lambda x, worlds, axes, index_dtype: np.argmax(x, axes[0] + worlds),
     "integer_pow": lambda x, worlds, y: x**y if y >= 0 else 1 / x**-y,
 }
@@ -133,7 +162,8 @@ def apply(equation: Any, values: list[Any], mapped: list[bool]) -> list[Any]:
         with np.errstate(all="ignore"):
             found = _in_numpy(equation, name, [np.asarray(x) for x in values], mapped, worlds)
         if found is not None:
-            return [np.asarray(found, equation.outvars[0].aval.dtype)]
+            several = found if equation.primitive.multiple_results else [found]
+            return [np.asarray(x, v.aval.dtype) for x, v in zip(several, equation.outvars, strict=True)]
     return _compiled(equation, values, mapped)
 
 
@@ -150,12 +180,22 @@ def _in_numpy(equation: Any, name: str, values: list[Any], mapped: list[bool], w
             np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape
         )
     if name == "concatenate":
-        count = next((len(x) for x, m in zip(values, mapped, strict=True) if m), 0)
-        full = [
-            x if m or not worlds else np.broadcast_to(x, (count, *x.shape))
-            for x, m in zip(values, mapped, strict=True)
-        ]
-        return np.concatenate(full, axis=equation.params["dimension"] + worlds)
+        return np.concatenate(_spread_over_worlds(values, mapped), axis=equation.params["dimension"] + worlds)
+    if name == "stack":
+        return np.stack(_spread_over_worlds(values, mapped), axis=equation.params["axis"] + worlds)
+    if name == "unstack":
+        return list(np.moveaxis(values[0], equation.params["axis"] + worlds, 0))
+    if name == "split":
+        ends = np.cumsum(equation.params["sizes"])[:-1]
+        return np.split(values[0], ends, axis=equation.params["axis"] + worlds)
+    if name == "clamp" and not mapped[0] and not mapped[2]:
+        return np.clip(values[1], values[0], values[2])
+    if name == "dot_general":
+        return _dot(*values, mapped, **equation.params)
+    if name == "pad" and not mapped[1]:
+        edges = equation.params["padding_config"]
+        if all(low >= 0 and high >= 0 and not inside for low, high, inside in edges):
+            return _pad(*values, worlds, edges)
     return None
 
 
