@@ -191,11 +191,11 @@ def _in_numpy(equation: Any, name: str, values: list[Any], mapped: list[bool], w
     if name == "clamp" and not mapped[0] and not mapped[2]:
         return np.clip(values[1], values[0], values[2])
     if name == "dot_general":
-        return _dot(*values, mapped, **equation.params)
+        return _dot(values[0], values[1], mapped, **equation.params)
     if name == "pad" and not mapped[1]:
         edges = equation.params["padding_config"]
         if all(low >= 0 and high >= 0 and not inside for low, high, inside in edges):
-            return _pad(*values, worlds, edges)
+            return _pad(values[0], values[1], worlds, edges)
     return None
 
 
