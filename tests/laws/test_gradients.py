@@ -20,14 +20,13 @@ from .laws import KEY, Derivatives, check_exactly, check_forward, truth_of
 from .noise_rules import FIRST_ONLY, ONE_DERIVATIVE, TOO_MUCH_NOISE, is_cut, noise_rules
 
 EVERYWHERE = [
-    ("flip", "enumerate"),
-    ("flip", "measure_valued"),
-    ("flip", "baseline"),
-    ("flip", "disarm"),
-    ("flip", "rebar"),
+    *(("flip", name) for name in FAMILIES["flip"].estimators if name != "reinforce"),
     ("normal", "reparam"),
 ]
-"""Family and estimator, through all control flows; small supports, so that all noise can be integrated."""
+"""Family and estimator, through all control flows; small supports, so that all noise can be integrated.
+
+A score without a baseline is a baseline of zero.
+"""
 
 TOO_MANY_NODES = {("normal", "scan_under_vmap"), ("normal", "vmap_under_scan")}
 """Four normal numbers: see `test_statistics`."""
@@ -44,19 +43,18 @@ SUMMED = {
 }
 """Flows in which a single enumerated choice is summed over, so that nothing is drawn."""
 
-DIFFERENT = ("jit_twice", "vmap_interacting", "array", "scan", "cond", "cond_under_vmap", "inner_expect")
-"""The flows that differ most in how instances are told apart, for estimators like one of the above."""
-
 MANY = ("vmap_interacting", "array", "cond_under_vmap", "switch")
 """Where the structure of the flow matters most to choices of more values than two."""
 
 SOME: dict[tuple[str, str], tuple[str, ...]] = {
-    ("flip", "stochastic_triple"): DIFFERENT,
-    ("flip", "unordered_set"): DIFFERENT,
-    ("flip", "leave_one_out"): DIFFERENT,
-    ("flip", "arm"): DIFFERENT,
-    ("flip", "relax"): DIFFERENT,
-    ("gamma", "generalized_reparam"): (*DIFFERENT[:5], "inner_expect"),
+    ("gamma", "generalized_reparam"): (
+        "jit_twice",
+        "vmap_interacting",
+        "array",
+        "scan",
+        "cond",
+        "inner_expect",
+    ),
     ("categorical", "enumerate"): (*MANY, "scan", "vmap_under_scan", "inner_expect"),
     ("categorical", "measure_valued"): (*MANY, "scan", "vmap_under_scan", "inner_expect"),
     ("categorical", "stochastic_triple"): (*MANY, "scan", "inner_expect"),
