@@ -13,6 +13,7 @@ import pytest
 
 import ppl
 from ppl.estimators import MeasureValued, Reinforce
+from ppl.train.block import is_finite
 
 KEY = jax.random.key(0)
 OPTIMIZER = optax.adam(0.1)
@@ -121,6 +122,22 @@ def test_an_overflowing_update_leaves_parameters_and_state_as_they_were():
         assert caught.value.step == 3
         same(caught.value.result[:2], expected[:2])
         same(caught.value.params, expected.params)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, -jnp.nan, jnp.inf, -jnp.inf])
+def test_no_number_is_lost_in_optimized_code(bad):
+    """A maximum of floats loses nan there. Tests are compiled without optimizations, users' code is not."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        look = jax.jit(lambda x: is_finite(x))
+        x = np.random.default_rng(0).normal(size=(784, 200)).astype(np.float32)
+        assert look(x)
+        for place in [(0, 0), (131, 167), (783, 199)]:
+            spoilt = x.copy()
+            spoilt[place] = bad
+            assert not look(spoilt)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.mark.parametrize("optimizer", [optax.clip(0.1), optax.scale_by_sign()], ids=["clipped", "its sign"])

@@ -94,10 +94,11 @@ def value_and_grad(
 def is_finite(tree: Any) -> jax.Array:
     """Whether every number of a tree is finite.
 
-    By the largest, which is nan if any number is: XLA makes faster code of it on a CPU than of `isfinite`.
+    By a maximum of zeros and ones: on a CPU, XLA makes faster code of it than of a conjunction. The maximum
+    of the numbers themselves would lose nan, in code that is optimized.
     """
-    largest = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]
-    return functools.reduce(jnp.logical_and, [x < jnp.inf for x in largest])
+    bad = [jnp.where(jnp.isfinite(leaf), 0.0, 1.0) for leaf in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.logical_and, [jnp.max(x, initial=0.0) == 0 for x in bad])
 
 
 def descend(plan: Plan, value: Any, grads: Any, state: State) -> tuple[Any, Any]:
