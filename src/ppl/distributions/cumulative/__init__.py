@@ -1,0 +1,1 @@
+"""Rules of distribution functions, by kind of family."""
