@@ -124,18 +124,21 @@ def test_an_overflowing_update_leaves_parameters_and_state_as_they_were():
         same(caught.value.params, expected.params)
 
 
-@pytest.mark.parametrize("bad", [jnp.nan, -jnp.nan, jnp.inf, -jnp.inf])
-def test_no_number_is_lost_in_optimized_code(bad):
+@pytest.mark.parametrize("shape", [(784, 200), (129,), (7,), (), (3, 0)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
+def test_no_number_is_lost_in_optimized_code(shape, dtype):
     """A maximum of floats loses nan there. Tests are compiled without optimizations, users' code is not."""
     jax.config.update("jax_disable_most_optimizations", False)
     try:
         look = jax.jit(lambda x: is_finite(x))
-        x = np.random.default_rng(0).normal(size=(784, 200)).astype(np.float32)
-        assert look(x)
-        for place in [(0, 0), (131, 167), (783, 199)]:
-            spoilt = x.copy()
-            spoilt[place] = bad
-            assert not look(spoilt)
+        size = int(np.prod(shape))
+        largest = jnp.full(shape, jnp.finfo(dtype).max)
+        for x in (largest, -largest, jnp.full(shape, jnp.finfo(dtype).tiny)):
+            assert look(x)
+        for bad in (jnp.nan, -jnp.nan, jnp.inf, -jnp.inf):
+            for place in {0, size // 2, size - 1} if size else ():
+                spoilt = largest.reshape(-1).at[place].set(bad).reshape(shape)
+                assert not look(spoilt), (bad, place)
     finally:
         jax.config.update("jax_disable_most_optimizations", True)
 

@@ -12,6 +12,7 @@ of the block, and takes the steps before the bad one again.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -94,11 +95,21 @@ def value_and_grad(
 def is_finite(tree: Any) -> jax.Array:
     """Whether every number of a tree is finite.
 
-    By a maximum of zeros and ones: on a CPU, XLA makes faster code of it than of a conjunction. The maximum
-    of the numbers themselves would lose nan, in code that is optimized.
+    Zero times a number is zero, unless that is infinite or nan; and what a sum has met of these, it keeps.
+    As a product of rows with a vector of zeros, XLA vectorizes it on a CPU, where a conjunction takes four
+    times as long. A maximum would lose nan, in code that is optimized.
     """
-    bad = [jnp.where(jnp.isfinite(leaf), 0.0, 1.0) for leaf in jax.tree.leaves(tree)]
-    return functools.reduce(jnp.logical_and, [jnp.max(x, initial=0.0) == 0 for x in bad])
+
+    def is_zero(x: Any) -> jax.Array:
+        width = math.gcd(x.size, _WIDTH)
+        rows = jnp.matmul(x.reshape(-1, width), jnp.zeros(width, x.dtype), precision="highest")
+        return jnp.sum(rows) == 0
+
+    return functools.reduce(jnp.logical_and, map(is_zero, jax.tree.leaves(tree)))
+
+
+_WIDTH = 128
+"""How many numbers of a row are looked at together, at most."""
 
 
 def descend(plan: Plan, value: Any, grads: Any, state: State) -> tuple[Any, Any]:
