@@ -14,6 +14,8 @@ OLDEST := .venv-oldest
 PEERS := .venv-peers
 # The tests that `make test-oldest` runs against the oldest JAX: what touches JAX's inner parts.
 OLDEST_TESTS := $(wildcard tests/test_architecture.py tests/transforms tests/train)
+# The tests that are compiled as users compile; the others go without XLA's optimizations, to save time.
+OPTIMIZED_TESTS := tests/train tests/faults tests/docs tests/examples tests/laws/test_statistics.py
 WORKERS ?= 2
 MINUTES ?= 60
 # Pyro is compared in an environment of its own. On Linux the torch of PyPI is built for CUDA, with some 5 GB of
@@ -25,6 +27,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PEERS_PYTHON ?= $(shell scripts/find-python.sh)
 
 export JAX_PLATFORMS ?= cpu
+# Compiled once, when they are installed: some machines never write what an import compiles.
+export UV_COMPILE_BYTECODE := 1
 # An activated environment of the caller's must not be the one that is changed.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
@@ -41,7 +45,8 @@ demo: .venv/.stamp ## the cone posterior and the autoencoder, with pictures in e
 	$(BIN)/python examples/vae.py
 
 test: .venv/.stamp ## all tests, and the examples in docstrings
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal tests
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal tests $(OPTIMIZED_TESTS:%=--ignore=%)
+	PPL_OPTIMIZED=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal $(OPTIMIZED_TESTS)
 	$(BIN)/pytest -n 0 --doctest-modules src/ppl
 
 test-oldest: $(OLDEST)/.stamp ## a part of the tests with the oldest JAX and libraries that are allowed

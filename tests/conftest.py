@@ -12,7 +12,8 @@ import pytest
 from hypothesis import settings
 
 # Nearly all the time of a test is that of compiling: XLA's optimizations would take longer than they save.
-jax.config.update("jax_disable_most_optimizations", True)
+# What they may break is tested with them, as users compile: `make test` runs a part of the tests this way.
+jax.config.update("jax_disable_most_optimizations", "PPL_OPTIMIZED" not in os.environ)
 # JAX makes small objects by the million, and few of them die in cycles.
 gc.set_threshold(200_000, 50, 100)
 # A stale cache must never decide a test.

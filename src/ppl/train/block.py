@@ -101,6 +101,8 @@ def is_finite(tree: Any) -> jax.Array:
     """
 
     def is_zero(x: Any) -> jax.Array:
+        if x.size < _SMALL:
+            return jnp.sum(x * 0) == 0
         width = math.gcd(x.size, _WIDTH)
         rows = jnp.matmul(x.reshape(-1, width), jnp.zeros(width, x.dtype), precision="highest")
         return jnp.sum(rows) == 0
@@ -108,8 +110,10 @@ def is_finite(tree: Any) -> jax.Array:
     return functools.reduce(jnp.logical_and, map(is_zero, jax.tree.leaves(tree)))
 
 
+_SMALL = 1024
+"""Below so many numbers a sum is as fast."""
 _WIDTH = 128
-"""How many numbers of a row are looked at together, at most."""
+"""How many numbers a row has, at most."""
 
 
 def descend(plan: Plan, value: Any, grads: Any, state: State) -> tuple[Any, Any]:
