@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ppl import errors as errors
 from ppl import estimators as estimators
 from ppl import families as families
+from ppl import infer as infer
 from ppl.choices import Choices as Choices
 from ppl.detached import detached as detached
 from ppl.errors import DiscontinuousReparameterization as DiscontinuousReparameterization
@@ -38,7 +39,9 @@ from ppl.families import poisson as poisson
 from ppl.families import student_t as student_t
 from ppl.families import uniform as uniform
 from ppl.families import von_mises as von_mises
+from ppl.marginal import marginal as marginal
 from ppl.measure import Measure as Measure
+from ppl.normalized import normalize as normalize
 from ppl.objectives import dreg as dreg
 from ppl.objectives import elbo as elbo
 from ppl.objectives import forward_kl as forward_kl

@@ -161,7 +161,7 @@ def layered(layers: Sequence[Using]) -> Callable[[Site, Any], tuple[Any, dict[st
     """The estimator of a choice under layers of `Using`, of which the last that chooses decides.
 
     Returns:
-        As `rebind` wants it, `(site, (distribution, estimator)) -> (estimator, changes to the site)`.
+        As `Rebind` wants it, `(site, (distribution, estimator)) -> (estimator, changes to the site)`.
     """
 
     def reestimate(site: Site, made: Any) -> tuple[Any, dict[str, Any]]:

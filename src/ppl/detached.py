@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, override
 
@@ -10,11 +10,13 @@ import jax
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
+from ppl.address import Address
 from ppl.choices import Choices, merge
 from ppl.compiled import compiled
 from ppl.distributions.density import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.given import prepared
+from ppl.joint import joint_p
 from ppl.measure import Distribution, Measure
 from ppl.program import Conditioned, Program
 from ppl.refusal import unmoved
@@ -87,7 +89,16 @@ class Detached(Measure):
         return replace(trace, log_density=self.log_density(trace.choices))
 
     @override
-    def log_density(self, choices: Any) -> jax.Array:
+    def propose_given(
+        self, observed: Any, weighed: Iterable[str | Address] | None = None
+    ) -> tuple[Trace, jax.Array]:
+        raise UnsupportedProgram(
+            f"{self!r} holds parameters fixed in its density, so it gives no weights: an algorithm that "
+            "draws by them needs the measure itself."
+        )
+
+    @override
+    def log_density(self, choices: Any, *, key: jax.Array | None = None) -> jax.Array:
         return _log_density(self.measure, choices)
 
     @override
@@ -185,6 +196,11 @@ def _log_density(measure: Measure, choices: Any) -> jax.Array:
 
 def _score(program: Program, choices: Choices) -> jax.Array:
     staged = program.stage()
+    if internals.holds(staged.jaxpr, frozenset({joint_p})):
+        raise UnsupportedProgram(
+            f"{program!r} holds a marginal or a normalized measure, whose density is estimated together with "
+            "its draw: it cannot be detached from it."
+        )
     fixed = _fixed(staged)
     given = start(feed=prepared(staged, choices, complete=True))
     score = walk(fixed.jaxpr, fixed.arrays, Run(record=False), given).totals["log_density"]

@@ -31,6 +31,7 @@ from ppl.transforms.continuity import check_continuity
 from ppl.transforms.diagnose import first_nonfinite
 from ppl.transforms.enumerate import exact
 from ppl.transforms.gradient import Derived
+from ppl.transforms.inline import inlined
 from ppl.transforms.occurrences import choice_equations
 from ppl.transforms.reestimate import reestimated
 from ppl.transforms.stage import Staged, split, stage
@@ -213,7 +214,7 @@ class Expectation:
     def stage(self, *args: Any) -> Staged:
         """The program as a jaxpr in which every random choice is one equation, its estimators among them."""
         parts = split((args, {}), floats=True)
-        staged = self._check_scalar(stage(self.function, parts))
+        staged = self._check_scalar(inlined(stage(self.function, parts)))
         for layer in self.layers:
             layer.check([equation.params["site"] for equation in choice_equations(staged.jaxpr)])
         return reestimated(staged, layered(self.layers)) if self.layers else staged

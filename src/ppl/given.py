@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from ppl.address import Address, nearest, show
 from ppl.choices import Choices
 from ppl.errors import ChoiceDtypeError, ChoiceShapeError, MissingChoice, UnusedChoice
-from ppl.transforms.run import from_trace, trace_shape
 from ppl.transforms.stage import Staged
+from ppl.transforms.trace_axes import from_trace, trace_shape
 
 
 def coerced(value: Any, shape: tuple[int, ...], dtype: Any, what: str) -> jax.Array:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, override
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as npd
 
-from ppl.address import canonical
+from ppl.address import Address, canonical
 from ppl.choose import choose
 from ppl.compiled import compiled
 from ppl.distributions.density import check_parameters, log_density
@@ -44,11 +44,35 @@ class Measure(ABC):
         """Inside a program: draw a trace, with its log density, without recording it."""
 
     @abstractmethod
-    def log_density(self, choices: Any) -> jax.Array:
+    def propose_given(
+        self, observed: Any, weighed: Iterable[str | Address] | None = None
+    ) -> tuple[Trace, jax.Array]:
+        """Inside a program: a trace that agrees with `observed`, and a log weight; `generate` without a key.
+
+        What is not observed is drawn, as `propose` draws it.
+
+        Args:
+            observed: values of some choices.
+            weighed: the addresses, or what they begin with, whose log densities make up the weight; by
+                default those that are observed, so that `E[exp(weight)]` is their density. Of a conditioned
+                measure, what it is conditioned on counts always.
+        """
+
+    @abstractmethod
+    def log_density(self, choices: Any, *, key: jax.Array | None = None) -> jax.Array:
         """Log density of the choices: a scalar of at least float32; `-inf` outside the support.
+
+        Where it is estimated (a marginal or a normalized measure, or a program with such a part), its
+        exponential is unbiased.
+
+        Args:
+            choices: all of them.
+            key: of the estimate; not used where the density is exact. Inside a program leave it out: the
+                estimate makes choices of the program.
 
         Raises:
             MissingChoice, UnusedChoice, ChoiceShapeError, ChoiceDtypeError: the choices do not fit.
+            ChoiceOutsideProgram: an estimate outside any program, without a key.
         """
 
     @abstractmethod
@@ -108,7 +132,19 @@ class Distribution(Measure):
         return Trace(value, jnp.sum(score(self.numpyro, value)), value)
 
     @override
-    def log_density(self, choices: Any) -> jax.Array:
+    def propose_given(
+        self, observed: Any, weighed: Iterable[str | Address] | None = None
+    ) -> tuple[Trace, jax.Array]:
+        value = self._coerced(observed)
+        score = (
+            log_density(self.numpyro, value)
+            if self.estimator is None
+            else self.estimator.log_density(self.numpyro, value)
+        )
+        return Trace(value, jnp.sum(score), value), jnp.sum(score)
+
+    @override
+    def log_density(self, choices: Any, *, key: jax.Array | None = None) -> jax.Array:
         return compiled(_score, self, self._coerced(choices))
 
     def _coerced(self, value: Any) -> jax.Array:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, override
 
 import jax
 
-from ppl.address import canonical
+from ppl.address import Address, canonical
 from ppl.choices import Choices, merge
 from ppl.choose import Using, layered
 from ppl.compiled import compiled
 from ppl.errors import UnsupportedProgram
 from ppl.given import prepared
+from ppl.joint import needs_key
 from ppl.measure import Measure
 from ppl.noise import check_key
 from ppl.site import Site
 from ppl.trace import Trace
 from ppl.transforms.interpret import walk
+from ppl.transforms.occurrences import choice_equations
+from ppl.transforms.one_choice import Rebind
 from ppl.transforms.position import Here, start
-from ppl.transforms.run import Run, rebind, to_trace
+from ppl.transforms.run import Nest, Run
 from ppl.transforms.stage import Staged, check_recordable, split, stage
+from ppl.transforms.trace_axes import to_trace
 from ppl.undifferentiated import DRAWS, fixed, undifferentiated
 
 _OF_MEASURES = ("propose", "log_density", "simulate", "generate", "using", "condition")
@@ -91,14 +95,14 @@ class Program(Measure):
         """The program as a jaxpr in which every random choice is one equation."""
         staged = check_recordable(stage(self.function, split((self.args, self.kwargs), floats=True)))
         for layer in self.layers:
-            layer.check([item.site for items in staged.choices.values() for item in items])
+            layer.check([equation.params["site"] for equation in choice_equations(staged.jaxpr)])
         return staged
 
     @override
     def __matmul__(self, address: str | tuple[str, ...]) -> Any:
         staged = self.stage()
-        run = Run(self._bind(canonical(address), True), scored=False, record=False)
-        return staged.returned(walk(staged.jaxpr, staged.arrays, run, start()).outputs)
+        nest = Nest(self._bind(canonical(address), True))
+        return staged.returned(walk(staged.jaxpr, staged.arrays, nest, start()).outputs)
 
     @override
     def propose(self) -> Trace:
@@ -106,8 +110,20 @@ class Program(Measure):
         return self._trace(staged, Run(self._bind((), False)), start())[0]
 
     @override
-    def log_density(self, choices: Mapping[Any, Any]) -> jax.Array:
-        return compiled(_log_density, self, Choices(choices))
+    def propose_given(
+        self, observed: Mapping[Any, Any], weighed: Iterable[str | Address] | None = None
+    ) -> tuple[Trace, jax.Array]:
+        staged = self.stage()
+        feed = prepared(staged, observed, complete=False)
+        counted = None if weighed is None else _below(staged, weighed)
+        return self._trace(staged, Run(self._bind((), False), weighed=counted), start(feed=feed))
+
+    @override
+    def log_density(self, choices: Mapping[Any, Any], *, key: jax.Array | None = None) -> jax.Array:
+        if key is not None:
+            return compiled(_log_density, self, Choices(choices), check_key(key))
+        with needs_key(self):
+            return compiled(_log_density, self, Choices(choices))
 
     @override
     def simulate(self, key: jax.Array) -> Trace:
@@ -132,8 +148,8 @@ class Program(Measure):
             chosen = layer(site, distribution) or chosen
         return chosen
 
-    def _bind(self, prefix: tuple[str, ...], recorded: bool) -> Callable[..., Any]:
-        return rebind(prefix, recorded, layered(self.layers))
+    def _bind(self, prefix: Address, recorded: bool) -> Rebind:
+        return Rebind(prefix, recorded, layered(self.layers))
 
     def _trace(self, staged: Staged, run: Run, here: Here) -> tuple[Trace, jax.Array]:
         result = walk(staged.jaxpr, staged.arrays, run, here)
@@ -143,10 +159,17 @@ class Program(Measure):
         return trace, result.totals["weight"]
 
 
-def _log_density(program: Program, choices: Choices) -> jax.Array:
+def _log_density(program: Program, choices: Choices, key: jax.Array | None = None) -> jax.Array:
     staged = program.stage()
     feed = prepared(staged, choices, complete=True)
-    return walk(staged.jaxpr, staged.arrays, Run(record=False), start(feed=feed)).totals["log_density"]
+    run = Run(record=False, hidden=program._bind((), False) if key is None else None)
+    return walk(staged.jaxpr, staged.arrays, run, start(key, feed=feed)).totals["log_density"]
+
+
+def _below(staged: Staged, addresses: Iterable[str | Address]) -> frozenset[Address]:
+    """The choices of a program at, or below, these addresses."""
+    wanted = [canonical(address) for address in addresses]
+    return frozenset(a for a in staged.choices if any(a[: len(w)] == w for w in wanted))
 
 
 def _simulate(program: Program, key: jax.Array) -> Trace:
@@ -188,8 +211,16 @@ class Conditioned(Measure):
         )
 
     @override
-    def log_density(self, choices: Mapping[Any, Any]) -> jax.Array:
-        return self.program.log_density(merge(self.observed, choices))
+    def propose_given(
+        self, observed: Mapping[Any, Any], weighed: Iterable[str | Address] | None = None
+    ) -> tuple[Trace, jax.Array]:
+        given = [address for address, _ in self.observed.leaves()]
+        counted = given if weighed is None else [*given, *weighed]
+        return self.program.propose_given(merge(self.observed, observed), counted)
+
+    @override
+    def log_density(self, choices: Mapping[Any, Any], *, key: jax.Array | None = None) -> jax.Array:
+        return self.program.log_density(merge(self.observed, choices), key=key)
 
     @override
     def generate(self, key: jax.Array, observed: Mapping[Any, Any] | None = None) -> tuple[Trace, jax.Array]:

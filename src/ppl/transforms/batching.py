@@ -22,10 +22,11 @@ import jax.numpy as jnp
 from jax.interpreters import batching
 
 from ppl.errors import UnsupportedProgram
+from ppl.joint import joint_p, masked
 from ppl.noise import noise_p
 from ppl.site import Site, add_mask, sample_p
 from ppl.transforms import jax_internals as internals
-from ppl.transforms.interpret import Outcome, Rule, walk
+from ppl.transforms.interpret import Joint, Outcome, Rule, walk
 from ppl.transforms.naming import CHOICES, Name
 from ppl.transforms.position import Here, start
 
@@ -47,6 +48,14 @@ class _Mask(Rule):
         if self.active is not None:
             site, operands = add_mask(site, operands, self.active, self.branch)
         return Outcome(sample_p.bind(*operands, site=site))
+
+    @override
+    def joint(self, equation: Any, operands: list[Any], here: Here) -> Joint:
+        loops = self.loops + len(here.loops)
+        sites = tuple(replace(s, loops=max(s.loops, loops)) for s in equation.params["sites"])
+        if self.active is not None:
+            sites, operands = masked(sites, operands, self.active, self.branch)
+        return Joint(joint_p.bind(*operands, **{**equation.params, "sites": sites}))
 
 
 def _masked(

@@ -14,9 +14,9 @@ from ppl.noise import Noise
 from ppl.site import Site
 from ppl.transforms.interpret import Outcome, Rule, total_dtype
 from ppl.transforms.naming import Name
+from ppl.transforms.one_choice import noise_of, score_choice
 from ppl.transforms.plan import Plan
 from ppl.transforms.position import Here
-from ppl.transforms.run import noise_of, score_choice
 
 
 class Target(NamedTuple):

@@ -19,9 +19,9 @@ from ppl.transforms import jax_internals as internals
 from ppl.transforms.gradient import derive, inner_expectation
 from ppl.transforms.interpret import Outcome, Rule, total_dtype, walk
 from ppl.transforms.naming import CHOICES, Name
+from ppl.transforms.one_choice import Rebind, score_choice, simulate_choice
 from ppl.transforms.plan import static
 from ppl.transforms.position import Here, start
-from ppl.transforms.run import rebind, score_choice, simulate_choice
 from ppl.transforms.tag import tag_p
 
 _KINDS = (jnp.isnan, jnp.isneginf, jnp.isposinf)
@@ -108,7 +108,7 @@ class _Spy(_Look):
     def __init__(self, watched: Sequence[Any], report: Callable[..., None]) -> None:
         super().__init__(watched)
         self.report = report
-        self.bind = rebind((), True, lambda site, made: (made[1], {}))
+        self.bind = Rebind((), True)
 
     @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:

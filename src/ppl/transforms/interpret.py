@@ -22,6 +22,7 @@ from jax.extend.core import Var
 
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
+from ppl.joint import joint_p
 from ppl.runtime_checks import check_at_run_time
 from ppl.site import Site, sample_p
 from ppl.source import equation_line
@@ -39,6 +40,14 @@ class Outcome(NamedTuple):
     """What an interpreter makes of a choice: its value, and what it adds to totals and records."""
 
     value: Any
+    totals: Mapping[str, Any] = NOTHING
+    records: Mapping[Any, Any] = NOTHING
+
+
+class Joint(NamedTuple):
+    """What an interpreter makes of a joint choice: its values, totals and records."""
+
+    values: list[Any]
     totals: Mapping[str, Any] = NOTHING
     records: Mapping[Any, Any] = NOTHING
 
@@ -71,6 +80,10 @@ class Rule:
     def expect(self, name: Name, equation: Any, operands: list[Any], here: Here) -> list[Any]:
         """The meaning of an inner expectation; by default it stays what it is."""
         return equation.primitive.bind(*operands, **equation.params)
+
+    def joint(self, equation: Any, operands: list[Any], here: Here) -> Joint:
+        """The meaning of a joint choice; by default it stays what it is."""
+        return Joint(equation.primitive.bind(*operands, **equation.params))
 
     def other(self, equation: Any, operands: list[Any], here: Here) -> tuple[list[Any], dict[str, Any]]:
         """The meaning of an equation of any further primitive in `kinds`: outputs and totals."""
@@ -213,6 +226,10 @@ def _step(
         return Result([value], totals, dict(records))
     if primitive is expect_p:
         return Result(rule.expect(next_name(here.count, INNER), equation, values, here), {}, {})
+    if primitive is joint_p:
+        made = rule.joint(equation, values, here)
+        totals = {name: jnp.asarray(x, total_dtype()) for name, x in made.totals.items()}
+        return Result(list(made.values), totals, dict(made.records))
     if primitive in rule.kinds:
         return Result(*rule.other(equation, values, here), {})
     if user_vouches(equation) and not rule.evaluates:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ppl.address import Address, Path
 from ppl.inner import expect_p
+from ppl.joint import joint_p
 from ppl.site import Site, sample_p
 
 Name = tuple[Address, int]
@@ -20,7 +21,7 @@ Count = dict[Address, int]
 INNER: Address = ("<expect>",)
 """The address under which inner expectations are counted."""
 
-CHOICES = frozenset({sample_p, expect_p})
+CHOICES = frozenset({sample_p, expect_p, joint_p})
 """The primitives to which an interpreter gives a meaning."""
 
 

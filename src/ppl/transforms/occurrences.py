@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
+from ppl.joint import joint_p
 from ppl.site import Site, sample_p
 from ppl.source import equation_line
 from ppl.transforms import jax_internals as internals
@@ -115,6 +117,11 @@ def _occurrences(jaxpr: Any, count: Count, lengths: Any, branches: Any, calls: A
             yield Occurrence(next_name(count, site.address), site, lengths, branches, path)
         elif primitive is expect_p:
             next_name(count, INNER)
+        elif primitive is joint_p:
+            for nested in internals.nested(equation):  # its hidden choices are counted, no more
+                collections.deque(_occurrences(nested, count, lengths, branches, path), maxlen=0)
+            for site in equation.params["sites"]:
+                yield Occurrence(next_name(count, site.address), site, lengths, branches, path)
         elif primitive is internals.COND:
             conditional = object()
             for number, branch in enumerate(equation.params["branches"]):

@@ -7,7 +7,7 @@ estimators itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, override
 
 import jax
@@ -18,8 +18,8 @@ from ppl.site import Site
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.interpret import Outcome, Rule, walk
 from ppl.transforms.naming import Name
+from ppl.transforms.one_choice import Rebind, Reestimate
 from ppl.transforms.position import Here, start
-from ppl.transforms.run import rebind
 from ppl.transforms.stage import Staged, split, stage
 
 
@@ -28,8 +28,8 @@ class _Reestimate(Rule):
 
     evaluates = False
 
-    def __init__(self, reestimate: Callable[[Site, Any], tuple[Any, dict[str, Any]]]) -> None:
-        self.bind = rebind((), True, reestimate)
+    def __init__(self, reestimate: Reestimate) -> None:
+        self.bind = Rebind((), True, reestimate)
 
     @override
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
@@ -51,7 +51,7 @@ class _Reestimate(Rule):
         return walk(jaxpr, arguments, self, start()).outputs
 
 
-def reestimated(staged: Staged, reestimate: Callable[[Site, Any], tuple[Any, dict[str, Any]]]) -> Staged:
+def reestimated(staged: Staged, reestimate: Reestimate) -> Staged:
     """A staged program with other estimators, in its inner expectations too.
 
     Args:

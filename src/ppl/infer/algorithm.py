@@ -1,0 +1,80 @@
+"""What an inference algorithm is: three programs over an unnormalized target.
+
+A target is a measure `gamma(x)` with normalizing constant `Z`. An algorithm draws `x` approximately from
+`gamma / Z`, and estimates `Z`. It has two forms, whose hidden choices `h` have densities that are tied
+together:
+
+    free:      x, h ~ q(x, h),             with an estimate  Z(x, h);
+    retained:  h ~ r(h | x) for given x,   with the estimate Z(x, h);    q(x, h) Z(x, h) = gamma(x) r(h | x).
+
+From this one equation follow all guarantees of `ppl.marginal` and `ppl.normalize`:
+
+    E_q[Z(x, h)] = Z,    E_{x ~ gamma / Z, h ~ r}[1 / Z(x, h)] = 1 / Z,    E_r[gamma(x) / Z(x, h)] = q(x),
+
+and `E_q[Z(x, h) / gamma(x) | x] = 1 / q(x)`.
+
+Reference: Andrieu, Doucet, Holenstein, "Particle Markov chain Monte Carlo methods", 2010; Lew,
+Cusumano-Towner, Mansinghka, "Recursive Monte Carlo and variational inference with auxiliary variables", 2022.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import jax
+
+from ppl.choices import Choices
+from ppl.measure import Measure
+from ppl.program import Conditioned
+
+
+class Sample(NamedTuple):
+    """What the free form returns.
+
+    Attributes:
+        choices: approximately of the normalized target.
+        log_density: log of the target's density at them, as the algorithm has seen it: where the target's
+            density is estimated, the same estimate that the algorithm has used.
+        log_normalizer: log of an unbiased estimate of the normalizing constant.
+    """
+
+    choices: Choices
+    log_density: jax.Array
+    log_normalizer: jax.Array
+
+
+class Retained(NamedTuple):
+    """What the retained form is given.
+
+    Attributes:
+        choices: of the target.
+        log_density: log of the target's density at them; where it is estimated, the estimate that came with
+            them.
+        log_weight: the part of `log_density` that belongs to what the target is conditioned on.
+    """
+
+    choices: Choices
+    log_density: jax.Array
+    log_weight: jax.Array
+
+
+class Algorithm(ABC):
+    """An inference algorithm: a value, which is run inside programs. See `ppl.infer.algorithm`."""
+
+    @abstractmethod
+    def sample(self, target: Measure) -> Sample:
+        """Inside a program: the free form."""
+
+    @abstractmethod
+    def log_normalizer(self, target: Measure) -> jax.Array:
+        """Inside a program: the estimate of the free form alone, `E[exp(.)] = Z`."""
+
+    @abstractmethod
+    def log_normalizer_given(self, target: Measure, retained: Retained) -> jax.Array:
+        """Inside a program: the estimate of the retained form."""
+
+
+def observed(target: Measure) -> Choices:
+    """What a target is conditioned on."""
+    return target.observed if isinstance(target, Conditioned) else Choices()
