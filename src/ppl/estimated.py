@@ -160,7 +160,7 @@ class EstimatedMeasure(Measure):
         shown = [", ".join(repr(show(address)) for address in some) for some in (given, missing)]
         return UnsupportedProgram(
             f"{self!r} makes its choices together: {shown[0]} cannot be told apart from {shown[1]}. Give all "
-            "of them or none."
+            "of them or none, and infer some from the others by a proposal over them."
         )
 
     def _drawn(self, staged: Staged, rule: Hidden, here: Here) -> Trace:

@@ -33,7 +33,10 @@ class Marginal(EstimatedMeasure):
 
     @override
     def draw(self) -> Drawn:
-        trace, weight = self.measure.propose_given({}, self.keep)
+        if self.algorithm.needs_weight:
+            trace, weight = self.measure.propose_given({}, self.keep)
+        else:
+            trace, weight = self.measure.propose(), None
         self._check(trace.choices)
         kept = trace.choices.select(*self.keep)
         retained = Retained(trace.choices.without(*self.keep), trace.log_density, weight)

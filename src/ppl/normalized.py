@@ -30,7 +30,7 @@ class Normalized(EstimatedMeasure):
 
     @override
     def score(self, choices: Choices) -> jax.Array:
-        trace, weight = self.target.propose_given(choices, ())
+        trace, weight = self.target.propose_given(choices, ())  # what is observed is weighed always
         retained = Retained(choices, trace.log_density, weight)
         return trace.log_density - self.algorithm.log_normalizer_given(self.target, retained)
 

@@ -51,16 +51,23 @@ class Retained(NamedTuple):
         choices: of the target.
         log_density: log of the target's density at them; where it is estimated, the estimate that came with
             them.
-        log_weight: the part of `log_density` that belongs to what the target is conditioned on.
+        log_weight: the part of `log_density` that belongs to what the target is conditioned on; `None` for an
+            algorithm that does not need it.
     """
 
     choices: Choices
     log_density: jax.Array
-    log_weight: jax.Array
+    log_weight: jax.Array | None = None
 
 
 class Algorithm(ABC):
-    """An inference algorithm: a value, which is run inside programs. See `ppl.infer.algorithm`."""
+    """An inference algorithm: a value, which is run inside programs. See `ppl.infer.algorithm`.
+
+    Attributes:
+        needs_weight: whether the retained form needs `Retained.log_weight`.
+    """
+
+    needs_weight: bool = True
 
     @abstractmethod
     def sample(self, target: Measure) -> Sample:

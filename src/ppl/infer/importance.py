@@ -66,6 +66,11 @@ class Importance(Algorithm):
     def __post_init__(self) -> None:
         at_least(1, self.particles, "Importance")
 
+    @property
+    def needs_weight(self) -> bool:  # type: ignore[override]
+        """Whether the target draws its own particles."""
+        return self.proposal is None
+
     @override
     def sample(self, target: Measure) -> Sample:
         made = self._particles(target, self.particles)
@@ -86,6 +91,7 @@ class Importance(Algorithm):
 
     def _retained(self, target: Measure, retained: Retained) -> jax.Array:
         if self.proposal is None:
+            assert retained.log_weight is not None
             return retained.log_weight
         return retained.log_density - self._proposal(target).log_density(retained.choices)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from ppl.address import Address, show
 from ppl.errors import UnsupportedProgram
+from ppl.joint import Sites
 from ppl.site import Site
 from ppl.transforms.hidden import drawn, nested, scored
 from ppl.transforms.interpret import Joint, Outcome, Rule
@@ -71,12 +72,11 @@ class Run(Rule):
             values = [here.feed[site.address] for site in sites]
             values, score = scored(equation, operands, values, self.hidden, here)
         else:
-            known = {site.address for site in given}
-            missing = ", ".join(site.where for site in sites if site.address not in known)
-            raise UnsupportedProgram(
-                f"{', '.join(site.where for site in given)} is given, but not {missing}. They are one "
-                "choice, made together: give all of it or nothing."
-            )
+            raise _partial(sites, [site.address for site in given])
+        if self.weighed is not None:
+            counted = [site.address for site in sites if site.address in self.weighed]
+            if 0 < len(counted) < len(sites):
+                raise _partial(sites, counted)
         totals = self._scores(sites[0], jnp.sum(score), bool(given))
         records: dict[Any, Any] = {}
         for site, value in zip(sites, values, strict=True):
@@ -94,6 +94,15 @@ class Run(Rule):
             return {}
         mask = site.mask_over(operands, site.shape)
         return {site.address: value if mask is None else jnp.where(mask, value, jnp.zeros_like(value))}
+
+
+def _partial(sites: Sites, some: list[Address]) -> UnsupportedProgram:
+    these = ", ".join(site.where for site in sites if site.address in some)
+    others = ", ".join(site.where for site in sites if site.address not in some)
+    return UnsupportedProgram(
+        f"{these} cannot be told apart from {others}: they are made together, and have one density. Give all "
+        "of them or none, and infer some from the others by a proposal over them."
+    )
 
 
 class Nest(Rule):
