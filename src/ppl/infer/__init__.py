@@ -4,3 +4,8 @@ from ppl.infer.algorithm import Algorithm as Algorithm
 from ppl.infer.algorithm import Retained as Retained
 from ppl.infer.algorithm import Sample as Sample
 from ppl.infer.importance import Importance as Importance
+from ppl.infer.resampling import Multinomial as Multinomial
+from ppl.infer.resampling import Residual as Residual
+from ppl.infer.resampling import Stratified as Stratified
+from ppl.infer.resampling import Systematic as Systematic
+from ppl.infer.smc import SMC as SMC

@@ -147,3 +147,43 @@ def without_consts(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Any]]:
         debug_info=inner.debug_info.with_unknown_names(),
     )  # fmt: skip
     return opened, list(jaxpr.consts)
+
+
+class Cut(NamedTuple):
+    """A jaxpr in three parts.
+
+    Attributes:
+        before: from the inputs to the variables that are used later.
+        passed: these variables.
+        equation: the one at which it is cut.
+        after: from these variables, and the outputs of the equation that are kept, to the outputs.
+        kept: the numbers of these outputs.
+    """
+
+    before: Jaxpr
+    passed: list[Any]
+    equation: Any
+    after: Jaxpr
+    kept: list[int]
+
+
+def cut(jaxpr: Jaxpr, number: int) -> Cut:
+    """The jaxpr before, at, and after the equation with this number."""
+    inner = jaxpr.jaxpr
+    equation, rest = inner.eqns[number], inner.eqns[number + 1 :]
+    outvars = [v for v in equation.outvars if not isinstance(v, core.DropVar)]
+    made = {v for e in rest for v in e.outvars} | set(outvars)
+    atoms = [*equation.invars, *(v for e in rest for v in e.invars), *inner.outvars]
+    passed = list(dict.fromkeys(v for v in atoms if isinstance(v, core.Var) and v not in made))
+    names = inner.debug_info.with_unknown_names()
+    before = inner.replace(eqns=inner.eqns[:number], outvars=passed, debug_info=names)
+    invars = [*passed, *outvars]
+    after = inner.replace(constvars=[], consts=[], invars=invars, eqns=rest, debug_info=names)
+    kept = [i for i, v in enumerate(equation.outvars) if not isinstance(v, core.DropVar)]
+    return Cut(before, passed, equation, after, kept)
+
+
+def restricted(jaxpr: Jaxpr, equations: Sequence[Any], outvars: Sequence[Any]) -> Jaxpr:
+    """The jaxpr with some of its equations alone, for some of its variables."""
+    names = jaxpr.debug_info.with_unknown_names()
+    return jaxpr.replace(eqns=list(equations), outvars=list(outvars), debug_info=names)

@@ -1,0 +1,105 @@
+"""Resampling: which particles go on, given their weights.
+
+Each scheme draws the indices of `n` ancestors such that each particle is expected `n` times its normalized
+weight often.
+
+Reference: Douc, Cappé, Moulines, "Comparison of resampling schemes for particle filtering", 2005.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, override
+
+import jax
+import jax.numpy as jnp
+
+from ppl.estimators.reinforce import Reinforce
+from ppl.families import categorical, uniform
+from ppl.program import gen
+
+
+@gen
+def _indices(log_weights: Any, count: int) -> Any:
+    lanes = jnp.broadcast_to(log_weights, (count, *log_weights.shape))
+    return categorical(logits=lanes).using(Reinforce()) @ "ancestor"
+
+
+@gen
+def _positions(count: int) -> Any:
+    return uniform(jnp.zeros(count), 1.0) @ "ancestor"
+
+
+class Resampling(ABC):
+    """A scheme; a value."""
+
+    exchangeable: bool = False
+
+    @abstractmethod
+    def ancestors(self, log_weights: jax.Array, count: int) -> jax.Array:
+        """Inside a program: the indices of `count` ancestors."""
+
+
+@dataclass(frozen=True)
+class Multinomial(Resampling):
+    """Independent draws: `n` indices, a choice at `"ancestor"`, scored if not chosen otherwise.
+
+    The only scheme whose choice depends on the weights in a way that has unbiased derivatives, and the only
+    one that can keep a particle, as the density of given choices needs it.
+    """
+
+    exchangeable = True
+
+    @override
+    def ancestors(self, log_weights: jax.Array, count: int) -> jax.Array:
+        return _indices(log_weights, count).propose().retval
+
+
+@dataclass(frozen=True)
+class Stratified(Resampling):
+    """One uniform number in each of `n` strata: copies vary by less in number than for independent draws.
+
+    Its indices jump where a weight moves, so a derivative with respect to what weights depend on is refused.
+    """
+
+    @override
+    def ancestors(self, log_weights: jax.Array, count: int) -> jax.Array:
+        return _at(log_weights, (jnp.arange(count) + _positions(count).propose().retval) / count)
+
+
+@dataclass(frozen=True)
+class Systematic(Resampling):
+    """One uniform number for all strata: a particle of weight `w` has `n w` copies, rounded up or down.
+
+    Its indices jump where a weight moves, so a derivative with respect to what weights depend on is refused.
+    """
+
+    @override
+    def ancestors(self, log_weights: jax.Array, count: int) -> jax.Array:
+        return _at(log_weights, (jnp.arange(count) + _positions(1).propose().retval) / count)
+
+
+@dataclass(frozen=True)
+class Residual(Resampling):
+    """`n w` copies rounded down, and independent draws of what is left.
+
+    Its indices jump where a weight moves, so a derivative with respect to what weights depend on is refused.
+    """
+
+    @override
+    def ancestors(self, log_weights: jax.Array, count: int) -> jax.Array:
+        expected = count * jax.nn.softmax(log_weights)
+        whole = jnp.floor(expected)
+        rest = _indices(jnp.log(expected - whole), count).propose().retval
+        ends = jnp.cumsum(whole)
+        place = jnp.arange(count)
+        kept = jnp.searchsorted(ends, place, side="right")
+        return jnp.where(place < ends[-1], jnp.minimum(kept, len(log_weights) - 1), rest)
+
+
+def _at(log_weights: jax.Array, positions: jax.Array) -> jax.Array:
+    """The particles in whose share of the unit interval these positions lie."""
+    ends = jnp.cumsum(jax.nn.softmax(log_weights))
+    found = jnp.searchsorted(ends / ends[-1], positions, side="right")
+    return jnp.minimum(found, len(log_weights) - 1)

@@ -1,0 +1,210 @@
+"""Sequential Monte Carlo: particles that are resampled between the steps of a program's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, override
+
+import jax
+import jax.numpy as jnp
+
+from ppl.choices import Choices
+from ppl.errors import UnsupportedProgram
+from ppl.families import categorical
+from ppl.infer.algorithm import Algorithm, Retained, Sample, observed
+from ppl.infer.chain import Chain, chain
+from ppl.infer.resampling import Multinomial, Resampling
+from ppl.measure import Measure
+from ppl.objectives.particles import at_least, log_mean_exp
+from ppl.program import gen
+
+
+@gen
+def _one_of(log_weights: Any) -> Any:
+    return categorical(logits=log_weights) @ "particle"
+
+
+class Cloud(NamedTuple):
+    """Particles after the last step.
+
+    Attributes:
+        records: of the parts of the program; those of a step have the steps first, then the particles.
+        ancestors: for each step, where each particle comes from.
+        log_weights: since they were last resampled.
+        log_density: of each particle's choices.
+        log_normalizer: log of the estimate of the normalizing constant.
+    """
+
+    records: tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]
+    ancestors: jax.Array
+    log_weights: jax.Array
+    log_density: jax.Array
+    log_normalizer: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SMC(Algorithm):
+    """Sequential Monte Carlo over the steps of the one `jax.lax.scan` of a program.
+
+    Particles run the program side by side: what comes before its loop, then step by step. Each step weighs a
+    particle by what is observed in it, and before the next one particles are resampled by their weights. The
+    product of the mean weights estimates the normalizing constant without bias.
+
+    Args:
+        particles: how many.
+        proposal: a program with a loop of the same length that draws some of the choices, at the same
+            addresses, or a function that makes one of what is observed. Its carry may hold what it needs of
+            its own earlier choices. By default the program itself draws what is not observed (the bootstrap
+            filter).
+        resampling: a scheme of `ppl.infer.resampling`.
+        threshold: resample only where the effective number of particles is below this share of them; by
+            default before every step but the first.
+
+    Raises:
+        UnsupportedProgram: the target has not exactly one loop with choices at its top level; or the density
+            of given choices is asked for, and the scheme is not `Multinomial()`, or a part of the program is
+            itself estimated.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ppl
+        >>> @ppl.gen
+        ... def walk():
+        ...     def step(x, _):
+        ...         x = ppl.normal(x, 1.0) @ "x"
+        ...         ppl.normal(x, 0.5) @ "y"
+        ...         return x, None
+        ...     jax.lax.scan(step, 0.0, None, length=20)
+        >>> target = walk().condition({"y": jnp.linspace(0.0, 3.0, 20)})
+        >>> draw = ppl.normalize(target, ppl.infer.SMC(200)).simulate(jax.random.key(0))
+        >>> draw.choices["x"].shape
+        (20,)
+
+    Reference: Gordon, Salmond, Smith, "Novel approach to nonlinear/non-Gaussian Bayesian state estimation",
+    1993; Andrieu, Doucet, Holenstein, "Particle Markov chain Monte Carlo methods", 2010, section 4.
+    """
+
+    particles: int
+    proposal: Any = None
+    resampling: Resampling = field(default_factory=Multinomial)
+    threshold: float | None = None
+    needs_weight = False
+
+    def __post_init__(self) -> None:
+        at_least(1, self.particles, "SMC")
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold is a share of the particles, in (0, 1], got {self.threshold!r}")
+
+    @override
+    def sample(self, target: Measure) -> Sample:
+        model = self._chain(target)
+        cloud = self._run(model, None)
+        index = 0 if self.particles == 1 else _one_of(cloud.log_weights).propose().retval
+        choices = model.choices(_picked(cloud, index))
+        given = [address for address, _ in observed(target).leaves()]
+        return Sample(choices.without(*given), cloud.log_density[index], cloud.log_normalizer)
+
+    @override
+    def log_normalizer(self, target: Measure) -> jax.Array:
+        return self._run(self._chain(target), None).log_normalizer
+
+    @override
+    def log_normalizer_given(self, target: Measure, retained: Retained) -> jax.Array:
+        model = self._chain(target)
+        if not self.resampling.exchangeable:
+            raise UnsupportedProgram(
+                f"the density of given choices needs particles that are resampled around them, which "
+                f"{self.resampling!r} has no form of: use SMC(..., resampling=Multinomial())."
+            )
+        model.check_exact()
+        return self._run(model, retained.choices).log_normalizer
+
+    def _chain(self, target: Measure) -> Chain:
+        proposal = self.proposal
+        if proposal is not None and not isinstance(proposal, Measure):
+            proposal = proposal(observed(target))
+        return chain(target, proposal)
+
+    def _run(self, model: Chain, retained: Choices | None) -> Cloud:
+        count = self.particles
+        given = None if retained is None else model.given(retained)
+
+        def every(function: Callable[..., Any], part: Any, *states: Any) -> Any:
+            """The function of each particle's states; that of the first is given its choices."""
+            free = lambda *states: function({}, *states)
+            if part is None:
+                return jax.vmap(free)(*states)
+            first = jax.tree.map(lambda x: x[None], function(part, *jax.tree.map(lambda x: x[0], states)))
+            if count == 1:
+                return first
+            others = jax.vmap(free)(*jax.tree.map(lambda x: x[1:], states))
+            return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), first, others)
+
+        lanes = jnp.arange(count)
+        begun = every(lambda part, _: model.begin(part), given and given.before, lanes)
+
+        def step(carry: Any, inputs: Any) -> Any:
+            states, weights, densities, total = carry
+            number, part = inputs
+            ancestors, weights, total = self._resampled(number, weights, total, retained is not None)
+            states, densities = jax.tree.map(lambda x: x[ancestors], (states, densities))
+            moved = every(lambda part, state: model.step(part, number, state), part, states)
+            carry = (moved.state, weights + moved.weight, densities + moved.log_density, total)
+            return carry, (moved.records, moved.outputs, ancestors)
+
+        start = (begun.state, begun.weight, begun.log_density, jnp.zeros_like(begun.weight[0]))
+        numbers = jnp.arange(model.length)
+        parts = None if given is None else given.steps
+        (states, weights, densities, total), (records, outputs, ancestors) = jax.lax.scan(
+            step, start, (numbers, parts)
+        )
+        ended: dict[Any, Any] = {}
+        if model.continues:
+            paths, _ = _paths(ancestors, lanes)
+            outputs = jax.tree.map(lambda x: jnp.swapaxes(_along(x, paths), 0, 1), outputs)
+            last = every(model.end, given and given.after, states, outputs)
+            weights, densities, ended = weights + last.weight, densities + last.log_density, last.records
+        normalizer = total + log_mean_exp(weights)
+        return Cloud((begun.records, records, ended), ancestors, weights, densities, normalizer)
+
+    def _resampled(self, number: Any, weights: jax.Array, total: jax.Array, keeps: bool) -> Any:
+        """Ancestors of the next particles, their weights, and the log of the product of mean weights."""
+        count = self.particles
+
+        def resample() -> Any:
+            if keeps:
+                others = self.resampling.ancestors(weights, count - 1) if count > 1 else jnp.zeros(0, int)
+                ancestors = jnp.concatenate([jnp.zeros(1, others.dtype), others])
+            else:
+                ancestors = self.resampling.ancestors(weights, count)
+            return ancestors.astype(int), jnp.zeros_like(weights), total + log_mean_exp(weights)
+
+        wanted = number > 0
+        if self.threshold is not None:
+            effective = 1 / jnp.sum(jax.nn.softmax(weights) ** 2)
+            wanted = wanted & (effective < self.threshold * count)
+        return jax.lax.cond(wanted, resample, lambda: (jnp.arange(count), weights, total))
+
+
+def _picked(cloud: Cloud, index: Any) -> Mapping[Any, Any]:
+    """The records of one particle, along its ancestors."""
+    path, root = _paths(cloud.ancestors, jnp.asarray(index)[None])
+    before, steps, after = cloud.records
+    found = {address: x[root[0]] for address, x in before.items()}
+    found |= {address: _along(x, path)[:, 0] for address, x in steps.items()}
+    return found | {address: x[index] for address, x in after.items()}
+
+
+def _paths(ancestors: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The indices at each step of the lines that end at `last`, and where they begin."""
+
+    def back(index: Any, row: Any) -> Any:
+        return row[index], index
+
+    root, path = jax.lax.scan(back, last, ancestors, reverse=True)
+    return path, root
+
+
+def _along(x: jax.Array, path: jax.Array) -> jax.Array:
+    return jax.vmap(lambda row, index: row[index])(x, path)

@@ -1,0 +1,236 @@
+"""Sequential Monte Carlo: the laws of its estimates by enumeration, and filters with known answers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ppl
+from ppl.infer import SMC, Multinomial, Residual, Stratified, Systematic
+
+from .enumerable import TRUE, coin, hidden_coin, laws_of
+
+KEY = jax.random.key(11)
+SEEN = jnp.array([True, False])
+
+
+def emission(z):
+    return jnp.where(z, 0.8, 0.25)
+
+
+@ppl.gen
+def hidden_markov(a, length=2):
+    def step(z, _):
+        z = ppl.flip(jnp.where(z, a, 0.3)) @ "z"
+        ppl.flip(emission(z)) @ "y"
+        return z, None
+
+    jax.lax.scan(step, TRUE, None, length=length)
+
+
+@ppl.gen
+def guide(length=2):
+    def step(z, _):
+        z = ppl.flip(jnp.where(z, 0.6, 0.5)) @ "z"
+        return z, None
+
+    jax.lax.scan(step, TRUE, None, length=length)
+
+
+@ppl.gen
+def around(a):
+    """Choices before, within and after the loop, which all depend on the first."""
+    heads = ppl.flip(a) @ "heads"
+    shifts = jnp.where(heads, jnp.array([0.1, 0.2]), 0.0)
+
+    def step(z, shift):
+        z = ppl.flip(jnp.where(z, 0.6, 0.3) + shift) @ "z"
+        ppl.flip(jnp.where(heads, emission(z), 0.4)) @ "y"
+        return z, z
+
+    last, path = jax.lax.scan(step, heads, shifts)
+    ppl.flip(jnp.where(path.all() & last, 0.9, 0.2)) @ "end"
+
+
+@ppl.gen
+def guide_around():
+    heads = ppl.flip(0.45) @ "heads"
+
+    def step(z, _):
+        z = ppl.flip(jnp.where(z & heads, 0.6, 0.5)) @ "z"
+        return z, None
+
+    jax.lax.scan(step, heads, None, length=2)
+
+
+@ppl.gen
+def within(a):
+    """A posterior over a chain, as a part of a program."""
+    path = ppl.normalize(hidden_markov(a).condition({"y": SEEN}), SMC(2)) @ "path"
+    ppl.flip(jnp.where(path["z"].all(), 0.9, 0.2)) @ "x"
+
+
+def posterior(algorithm):
+    return lambda a: ppl.normalize(hidden_markov(a).condition({"y": SEEN}), algorithm)
+
+
+ENDS = {"y": SEEN, "end": TRUE}
+MEASURES = {
+    "1 particle": posterior(SMC(1)),
+    "2 particles": posterior(SMC(2)),
+    "guided": posterior(SMC(2, guide())),
+    "guided by a function": posterior(SMC(2, lambda seen: guide())),
+    "adaptive": posterior(SMC(2, threshold=0.9)),
+    "parts around the loop": lambda a: ppl.normalize(around(a).condition(ENDS), SMC(2)),
+    "guided around the loop": lambda a: ppl.normalize(around(a).condition(ENDS), SMC(2, guide_around())),
+    "a marginal": lambda a: ppl.marginal(hidden_markov(a), ["y"], SMC(2)),
+    "part of a program": within,
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", MEASURES)
+def test_both_estimates_are_unbiased(name):
+    _, laws = laws_of(MEASURES[name])
+    assert (laws.probability > 0).all()
+    np.testing.assert_allclose(laws.probability.sum(), 1, rtol=1e-10)
+    np.testing.assert_allclose(laws.reciprocal, 1, rtol=1e-10)
+    np.testing.assert_allclose(laws.density, laws.probability, rtol=1e-10)
+
+
+def _evidence(a, seen):
+    """By the forward algorithm."""
+    alpha = np.array([0.0, 1.0])
+    transition = np.array([[0.7, 0.3], [1 - a, a]])
+    for y in np.asarray(seen):
+        alpha = (alpha @ transition) * np.array([0.25, 0.8] if y else [0.75, 0.2])
+    return alpha.sum()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("algorithm", [SMC(2), SMC(2, guide(), threshold=0.8)], ids=["plain", "adaptive"])
+def test_the_evidence_is_exact_in_expectation(algorithm):
+    target = hidden_markov(0.4).condition({"y": SEEN})
+    estimate = ppl.expectation(lambda: jnp.exp(algorithm.log_normalizer(target)))
+    np.testing.assert_allclose(estimate.exact(), _evidence(0.4, SEEN), rtol=1e-10)
+
+
+SCHEMES = [Multinomial(), Stratified(), Systematic(), Residual()]
+LONG = jnp.arange(12) % 3 > 0
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: type(scheme).__name__)
+def test_every_scheme_estimates_the_evidence_without_bias(scheme, threshold):
+    """4,000 runs of 20 particles; false alarm below 1e-5."""
+    target = hidden_markov(0.4, 12).condition({"y": LONG})
+    algorithm = SMC(20, resampling=scheme, threshold=threshold)
+    estimate = ppl.expectation(lambda: jnp.exp(algorithm.log_normalizer(target)))
+    runs = jax.jit(jax.vmap(estimate.estimate))(jax.random.split(KEY, 4000)) / _evidence(0.4, LONG)
+    assert abs(runs.mean() - 1) < 4.5 * runs.std() / len(runs) ** 0.5
+    assert runs.std() < 1.0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: type(scheme).__name__)
+def test_a_scheme_copies_a_particle_as_often_as_its_weight_says(scheme):
+    weights = jnp.array([0.05, 0.4, 0.25, 0.3, 0.0])
+    count = 7
+
+    @ppl.expectation
+    def copies(which):
+        return jnp.sum(jnp.where(scheme.ancestors(jnp.log(weights), count) == which, 1.0, 0.0))
+
+    keys = jax.random.split(KEY, 4000)
+    counts = jax.jit(jax.vmap(lambda k: jax.vmap(lambda w: copies.estimate(k, w))(jnp.arange(5))))(keys)
+    error = counts.std(axis=0) / len(keys) ** 0.5
+    assert (jnp.abs(counts.mean(axis=0) - count * weights) <= 4.8 * error + 1e-6).all()
+    assert (counts.sum(axis=1) == count).all()
+    if isinstance(scheme, Systematic):
+        assert (jnp.abs(counts - count * weights) < 1 + 1e-5).all()
+    if isinstance(scheme, Residual):
+        assert (counts >= jnp.floor(count * weights)).all()
+
+
+def test_a_linear_gaussian_chain_is_filtered_as_kalman_does():
+    @ppl.gen
+    def walk():
+        def step(x, _):
+            x = ppl.normal(x, 1.0) @ "x"
+            ppl.normal(x, 0.5) @ "y"
+            return x, None
+
+        jax.lax.scan(step, 0.0, None, length=10)
+
+    seen = np.linspace(0.0, 3.0, 10)
+    mean, variance = 0.0, 0.0
+    for y in seen:
+        variance += 1
+        gain = variance / (variance + 0.25)
+        mean, variance = mean + gain * (y - mean), variance * (1 - gain)
+    target = walk().condition({"y": jnp.asarray(seen)})
+    draws = jax.jit(jax.vmap(ppl.normalize(target, SMC(200, resampling=Systematic())).simulate))(
+        jax.random.split(KEY, 2000)
+    )
+    last = draws.choices["x"][:, -1]
+    assert draws.choices["x"].shape == (2000, 10)
+    assert abs(last.mean() - mean) < 5 * (variance / 2000) ** 0.5
+    assert abs(last.std() / variance**0.5 - 1) < 0.1
+
+
+# --- gradients and refusals ------------------------------------------------------------------------
+
+
+def test_gradients_through_resampling_are_unbiased():
+    """Exactly; the weights move with the parameter, and so do the ancestors."""
+
+    @ppl.expectation
+    def bound(a):
+        return SMC(2, guide()).log_normalizer(hidden_markov(a).condition({"y": SEEN}))
+
+    report = ppl.testing.check_unbiased(bound, (0.4,), key=KEY)
+    assert report.method == "exact"
+
+
+def test_a_scheme_that_jumps_is_refused():
+    @ppl.expectation
+    def bound(a):
+        algorithm = SMC(4, guide(), resampling=Systematic())  # whose weights depend on a
+        return algorithm.log_normalizer(hidden_markov(a).condition({"y": SEEN}))
+
+    assert jnp.isfinite(bound.estimate(KEY, 0.4))
+    with pytest.raises(ppl.DiscontinuousReparameterization, match="ancestor"):
+        bound.grad(KEY, 0.4)
+
+
+def test_refusals():
+    target = hidden_markov(0.4).condition({"y": SEEN})
+    with pytest.raises(ValueError, match="at least one particle"):
+        SMC(0)
+    with pytest.raises(ValueError, match="threshold"):
+        SMC(3, threshold=1.5)
+    with pytest.raises(ppl.UnsupportedProgram, match=r"one lax\.scan.*found: none"):
+        ppl.normalize(coin(0.4).condition({"x": True}), SMC(3)).simulate(KEY)
+    with pytest.raises(ppl.UnsupportedProgram, match=r"resampling=Multinomial\(\)"):
+        ppl.normalize(target, SMC(3, resampling=Systematic())).log_density({"z": SEEN}, key=KEY)
+    with pytest.raises(ppl.UnsupportedProgram, match="has 3 steps"):
+        ppl.normalize(target, SMC(3, guide(3))).simulate(KEY)
+    with pytest.raises(ppl.errors.UnusedChoice, match="which is observed"):
+        ppl.normalize(target, SMC(3, hidden_markov(0.3))).simulate(KEY)
+    with pytest.raises(ppl.UnsupportedProgram, match="generative function"):
+        ppl.normalize(hidden_coin(0.4), SMC(3)).simulate(KEY)
+
+    @ppl.gen
+    def backwards():
+        jax.lax.scan(lambda s, _: (ppl.flip(0.4) @ "z", None), TRUE, None, length=2, reverse=True)
+
+    with pytest.raises(ppl.UnsupportedProgram, match="runs in reverse"):
+        ppl.normalize(backwards(), SMC(3)).simulate(KEY)
+
+    @ppl.gen
+    def estimated():
+        jax.lax.scan(lambda s, _: ((hidden_coin(0.4) @ "m")["x"], None), TRUE, None, length=2)
+
+    posterior = ppl.normalize(estimated(), SMC(3))
+    choices = posterior.simulate(KEY).choices
+    with pytest.raises(ppl.UnsupportedProgram, match="does not keep"):
+        posterior.log_density(choices, key=KEY)
