@@ -234,3 +234,23 @@ def test_refusals():
     choices = posterior.simulate(KEY).choices
     with pytest.raises(ppl.UnsupportedProgram, match="does not keep"):
         posterior.log_density(choices, key=KEY)
+
+
+def test_all_particles_of_a_run():
+    """Their weighted mean and the evidence, of a chain whose smoothed law is a sum over 16 paths."""
+    target = hidden_markov(0.4, 4).condition({"y": LONG[:4]})
+    paths = np.indices((2,) * 4).reshape(4, -1).T.astype(bool)
+    weights = np.array(
+        [np.exp(hidden_markov(0.4, 4).log_density({"z": path, "y": LONG[:4]})) for path in paths]
+    )
+    truth = weights @ paths / weights.sum()
+    for algorithm in (SMC(1000), SMC(20_000, guide(4), Systematic(), threshold=0.5)):
+        found = ppl.infer.run(target, algorithm, key=KEY)
+        assert found.choices["z"].shape == (algorithm.particles, 4)
+        np.testing.assert_allclose(
+            found.mean(lambda c: c["z"].astype(float)), truth, atol=5 / algorithm.particles**0.5
+        )
+        np.testing.assert_allclose(found.log_normalizer, np.log(weights.sum()), atol=0.1)
+        assert 1 <= found.effective <= algorithm.particles
+        densities = jax.vmap(lambda z: target.log_density({"z": z}))(found.choices["z"])
+        np.testing.assert_allclose(found.log_density, densities, rtol=1e-4)

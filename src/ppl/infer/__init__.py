@@ -1,6 +1,7 @@
 """Inference algorithms as values: what `marginal`, `normalize` and posterior sampling run."""
 
 from ppl.infer.algorithm import Algorithm as Algorithm
+from ppl.infer.algorithm import Particles as Particles
 from ppl.infer.algorithm import Retained as Retained
 from ppl.infer.algorithm import Sample as Sample
 from ppl.infer.importance import Importance as Importance
@@ -8,4 +9,5 @@ from ppl.infer.resampling import Multinomial as Multinomial
 from ppl.infer.resampling import Residual as Residual
 from ppl.infer.resampling import Stratified as Stratified
 from ppl.infer.resampling import Systematic as Systematic
+from ppl.infer.run import run as run
 from ppl.infer.smc import SMC as SMC

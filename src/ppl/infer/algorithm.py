@@ -20,13 +20,17 @@ Cusumano-Towner, Mansinghka, "Recursive Monte Carlo and variational inference wi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ppl.choices import Choices
+from ppl.families import categorical
 from ppl.measure import Measure
-from ppl.program import Conditioned
+from ppl.program import Conditioned, gen
 
 
 class Sample(NamedTuple):
@@ -60,6 +64,41 @@ class Retained(NamedTuple):
     log_weight: jax.Array | None = None
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Particles:
+    """Weighted particles; a pytree.
+
+    Attributes:
+        choices: of each particle, along a leading axis.
+        log_density: of the target at each.
+        log_weights: their weights, unnormalized.
+        log_normalizer: log of an unbiased estimate of the normalizing constant.
+
+    Reference (effective): Kong, Liu, Wong, "Sequential imputations and Bayesian missing data problems", 1994.
+    """
+
+    choices: Choices
+    log_density: jax.Array
+    log_weights: jax.Array
+    log_normalizer: jax.Array
+
+    @property
+    def weights(self) -> jax.Array:
+        """The weights, which sum to one."""
+        return jax.nn.softmax(self.log_weights)
+
+    @property
+    def effective(self) -> jax.Array:
+        """How many particles of equal weight they are worth: `1 / sum of squared weights`."""
+        return 1 / jnp.sum(self.weights**2)
+
+    def mean(self, function: Callable[[Choices], Any]) -> Any:
+        """The weighted mean of a function of the choices; an array, or a pytree of them."""
+        values = jax.vmap(function)(self.choices)
+        return jax.tree.map(lambda x: jnp.tensordot(self.weights.astype(x.dtype), x, axes=1), values)
+
+
 class Algorithm(ABC):
     """An inference algorithm: a value, which is run inside programs. See `ppl.infer.algorithm`.
 
@@ -70,8 +109,15 @@ class Algorithm(ABC):
     needs_weight: bool = True
 
     @abstractmethod
+    def run(self, target: Measure) -> Particles:
+        """Inside a program: the free form, before one of its particles is chosen."""
+
     def sample(self, target: Measure) -> Sample:
-        """Inside a program: the free form."""
+        """Inside a program: the free form. Which particle it is, is a choice at `"particle"`."""
+        made = self.run(target)
+        index = one_of(made.log_weights)
+        choices: Any = jax.tree.map(lambda x: x[index], made.choices)
+        return Sample(choices, made.log_density[index], made.log_normalizer)
 
     @abstractmethod
     def log_normalizer(self, target: Measure) -> jax.Array:
@@ -85,3 +131,18 @@ class Algorithm(ABC):
 def observed(target: Measure) -> Choices:
     """What a target is conditioned on."""
     return target.observed if isinstance(target, Conditioned) else Choices()
+
+
+@gen
+def _one_of(log_weights: Any) -> Any:
+    return categorical(logits=log_weights) @ "particle"
+
+
+def one_of(log_weights: jax.Array) -> Any:
+    """Inside a program: the number of one particle, drawn by its weight."""
+    return 0 if log_weights.shape[0] == 1 else _one_of(log_weights).propose().retval
+
+
+def unobserved(target: Measure, choices: Choices) -> Choices:
+    """A program's choices without those that the target is conditioned on."""
+    return choices.without(*(address for address, _ in observed(target).leaves()))

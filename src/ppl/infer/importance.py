@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, override
 
 import jax
 import jax.numpy as jnp
 
 from ppl.choices import Choices
-from ppl.families import categorical
-from ppl.infer.algorithm import Algorithm, Retained, Sample, observed
+from ppl.infer.algorithm import Algorithm, Particles, Retained, observed, unobserved
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, log_mean_exp
-from ppl.program import gen
 
 Proposal = Measure | Callable[[Choices], Measure]
-
-
-@gen
-def _one_of(log_weights: Any) -> Any:
-    return categorical(logits=log_weights) @ "particle"
 
 
 class _Particle(NamedTuple):
@@ -30,7 +24,7 @@ class _Particle(NamedTuple):
     log_weight: jax.Array
 
 
-@jax.tree_util.register_dataclass
+@partial(jax.tree_util.register_dataclass, data_fields=["proposal"], meta_fields=["particles"])
 @dataclass(frozen=True)
 class Importance(Algorithm):
     """Particles of a proposal `r`, weighted by `w = gamma(x) / r(x)`; one of them is drawn by its weight.
@@ -72,11 +66,10 @@ class Importance(Algorithm):
         return self.proposal is None
 
     @override
-    def sample(self, target: Measure) -> Sample:
+    def run(self, target: Measure) -> Particles:
         made = self._particles(target, self.particles)
-        index = 0 if self.particles == 1 else _one_of(made.log_weight).propose().retval
-        chosen: Any = jax.tree.map(lambda x: x[index], made)
-        return Sample(chosen.choices, chosen.log_density, log_mean_exp(made.log_weight))
+        normalizer = log_mean_exp(made.log_weight)
+        return Particles(made.choices, made.log_density, made.log_weight, normalizer)
 
     @override
     def log_normalizer(self, target: Measure) -> jax.Array:
@@ -101,8 +94,7 @@ class Importance(Algorithm):
     def _particle(self, target: Measure) -> _Particle:
         if self.proposal is None:
             trace, weight = target.propose_given({}, ())
-            given = [address for address, _ in observed(target).leaves()]
-            return _Particle(trace.choices.without(*given), trace.log_density, weight)
+            return _Particle(unobserved(target, trace.choices), trace.log_density, weight)
         trace = self._proposal(target).propose()
         log_density = target.log_density(trace.choices)
         return _Particle(trace.choices, log_density, log_density - trace.log_density)

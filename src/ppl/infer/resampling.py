@@ -45,6 +45,7 @@ class Resampling(ABC):
 class Multinomial(Resampling):
     """Independent draws: `n` indices, a choice at `"ancestor"`, scored if not chosen otherwise.
 
+    It takes memory for `n` times `n` numbers: for thousands of particles use another, if there is a choice.
     The only scheme whose choice depends on the weights in a way that has unbiased derivatives, and the only
     one that can keep a particle, as the density of given choices needs it.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, override
 
 import jax
@@ -11,18 +12,19 @@ import jax.numpy as jnp
 
 from ppl.choices import Choices
 from ppl.errors import UnsupportedProgram
-from ppl.families import categorical
-from ppl.infer.algorithm import Algorithm, Retained, Sample, observed
+from ppl.infer.algorithm import (
+    Algorithm,
+    Particles,
+    Retained,
+    Sample,
+    observed,
+    one_of,
+    unobserved,
+)
 from ppl.infer.chain import Chain, chain
 from ppl.infer.resampling import Multinomial, Resampling
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, log_mean_exp
-from ppl.program import gen
-
-
-@gen
-def _one_of(log_weights: Any) -> Any:
-    return categorical(logits=log_weights) @ "particle"
 
 
 class Cloud(NamedTuple):
@@ -43,7 +45,10 @@ class Cloud(NamedTuple):
     log_normalizer: jax.Array
 
 
-@jax.tree_util.register_dataclass
+_META = ["particles", "resampling", "threshold"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["proposal"], meta_fields=_META)
 @dataclass(frozen=True)
 class SMC(Algorithm):
     """Sequential Monte Carlo over the steps of the one `jax.lax.scan` of a program.
@@ -100,10 +105,17 @@ class SMC(Algorithm):
     def sample(self, target: Measure) -> Sample:
         model = self._chain(target)
         cloud = self._run(model, None)
-        index = 0 if self.particles == 1 else _one_of(cloud.log_weights).propose().retval
-        choices = model.choices(_picked(cloud, index))
-        given = [address for address, _ in observed(target).leaves()]
-        return Sample(choices.without(*given), cloud.log_density[index], cloud.log_normalizer)
+        index = one_of(cloud.log_weights)  # the lines of ancestors of the others are not followed
+        choices = unobserved(target, model.choices(_picked(cloud, index)))
+        return Sample(choices, cloud.log_density[index], cloud.log_normalizer)
+
+    @override
+    def run(self, target: Measure) -> Particles:
+        model = self._chain(target)
+        cloud = self._run(model, None)
+        lines = jax.vmap(lambda index: model.choices(_picked(cloud, index)))(jnp.arange(self.particles))
+        choices = unobserved(target, lines)
+        return Particles(choices, cloud.log_density, cloud.log_weights, cloud.log_normalizer)
 
     @override
     def log_normalizer(self, target: Measure) -> jax.Array:
