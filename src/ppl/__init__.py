@@ -11,6 +11,7 @@ from ppl import errors as errors
 from ppl import estimators as estimators
 from ppl import families as families
 from ppl import infer as infer
+from ppl import objectives as objectives
 from ppl.choices import Choices as Choices
 from ppl.detached import detached as detached
 from ppl.errors import DiscontinuousReparameterization as DiscontinuousReparameterization

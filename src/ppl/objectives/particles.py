@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from ppl.detached import Detached
+from ppl.detached import Detached, held
 from ppl.errors import UnsupportedProgram
-from ppl.measure import Measure
+from ppl.estimators.protocol import Estimator
+from ppl.estimators.reinforce import Reinforce
+from ppl.measure import Distribution, Measure
 
 
 def at_least(least: int, particles: int, objective: str) -> None:
@@ -22,6 +25,21 @@ def at_least(least: int, particles: int, objective: str) -> None:
     if particles < least:
         number = {1: "one particle", 2: "two particles"}[least]
         raise ValueError(f"{objective} needs at least {number}, got {particles}")
+
+
+def finite_number(number: float, what: str) -> float:
+    """The number, if it is one that Python can compare.
+
+    Raises:
+        TypeError: it is not; a traced number is not.
+        ValueError: it is not finite.
+    """
+    if isinstance(number, bool | Tracer) or not hasattr(number, "__float__"):
+        raise TypeError(f"{what} is a Python number, got {number!r}")
+    value = float(number)
+    if not abs(value) < float("inf"):
+        raise ValueError(f"{what} is finite, got {number!r}")
+    return value
 
 
 def log_mean_exp(log_weights: jax.Array) -> jax.Array:
@@ -40,3 +58,31 @@ def check_attached(guide: Measure, objective: str) -> None:
             f"{objective} was given {guide!r}. Pass the guide itself: {objective} holds fixed what it has "
             "to, and needs the rest."
         )
+
+
+def log_weights(target: Measure, guide: Measure, particles: int) -> jax.Array:
+    """The logarithms of importance weights `p(x_i) / q(x_i)`, with `x_i` drawn from the guide."""
+
+    def log_weight(_: jax.Array) -> jax.Array:
+        trace = guide.propose()
+        return target.log_density(trace.choices) - trace.log_density
+
+    return jax.vmap(log_weight)(jnp.arange(particles))
+
+
+def bounded(log_weights: jax.Array) -> jax.Array:
+    """With the least finite number for minus infinity: a share of zero times it is zero, not NaN."""
+    return jnp.maximum(log_weights, jnp.finfo(log_weights.dtype).min)
+
+
+def frozen(measure: Measure) -> Measure:
+    """The measure with its parameters held fixed; no estimator does work for draws that carry no derivative.
+
+    Raises:
+        UnsupportedProgram: the measure is of a class of its own, whose parameters are not known.
+    """
+    return held(measure).using(Reinforce() if isinstance(measure, Distribution) else _scored)
+
+
+def _scored(address: str, family: str) -> Estimator:
+    return Reinforce()
