@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ppl.address import Address, nearest, show
+from ppl.address import Address, canonical, nearest, show
 from ppl.choices import Choices
 from ppl.errors import ChoiceDtypeError, ChoiceShapeError, MissingChoice, UnusedChoice
 from ppl.transforms.stage import Staged
@@ -80,6 +80,12 @@ def prepared(staged: Staged, given: Mapping[Any, Any], *, complete: bool) -> dic
             item, coerced(value, shape, item.site.dtype, f"the choice {item.site.where}")
         )
     return feed
+
+
+def below(staged: Staged, addresses: Iterable[str | Address]) -> frozenset[Address]:
+    """The choices of a program at, or below, these addresses."""
+    wanted = [canonical(address) for address in addresses]
+    return frozenset(a for a in staged.choices if any(a[: len(w)] == w for w in wanted))
 
 
 _SHOWN = 20

@@ -94,6 +94,50 @@ class Measure(ABC):
                 an object with a method `estimator_for`. See `ppl.choose.Using`.
         """
 
+    def update(self, key: jax.Array, trace: Trace, changed: Any) -> tuple[Trace, jax.Array]:
+        """The trace with some choices changed, and perhaps of other arguments; and the log of its weight.
+
+        What the trace has made and is not changed stays as it is, if the program still makes it. What it has
+        not made, because it took another branch or has another length, is drawn. The weight is
+
+            log p(new choices) - log p(old choices) - log of the density of what was drawn,
+
+        so that weighted traces of one program become weighted traces of another.
+
+        Args:
+            key: for what is drawn.
+            trace: of this program, by its own arguments.
+            changed: new values of some choices; none, `{}`, where only arguments have changed.
+
+        Raises:
+            UnusedChoice, ChoiceShapeError, ChoiceDtypeError: what is changed does not fit.
+            UnsupportedProgram: a part of the program has an estimated density.
+        """
+        raise UnsupportedProgram(f"{self!r} has no addresses to change.")
+
+    def regenerate(
+        self, key: jax.Array, trace: Trace, addresses: str | Iterable[str | Address]
+    ) -> tuple[Trace, jax.Array]:
+        """The trace with some choices drawn anew from the program, and the log of its weight.
+
+        The weight is the log density of what is kept, after, less that before: accepting with the minimum of
+        one and its exponential leaves the law of the program's traces, given what is kept, as it is
+        (Metropolis, Hastings).
+
+        Args:
+            key: for what is drawn.
+            trace: of this program.
+            addresses: of the choices to draw anew, or what they begin with.
+
+        Raises:
+            UnknownAddress: the program has no choice there.
+            UnsupportedProgram: a part of the program has an estimated density.
+
+        Reference: Cusumano-Towner, Saad, Lew, Mansinghka, "Gen: a general-purpose probabilistic programming
+        system with programmable inference", 2019.
+        """
+        raise UnsupportedProgram(f"{self!r} has no addresses to draw anew.")
+
     def condition(self, observed: Mapping[Any, Any]) -> Measure:
         """The unnormalized measure over the rest, given some choices."""
         raise UnsupportedProgram(f"{self!r} has no addresses to condition on.")

@@ -12,8 +12,9 @@ from ppl.address import Address, canonical
 from ppl.choices import Choices, merge
 from ppl.choose import Using, layered
 from ppl.compiled import compiled
+from ppl.edited import regenerate, update
 from ppl.errors import UnsupportedProgram
-from ppl.given import prepared
+from ppl.given import below, prepared
 from ppl.joint import needs_key
 from ppl.measure import Measure
 from ppl.noise import check_key
@@ -115,7 +116,7 @@ class Program(Measure):
     ) -> tuple[Trace, jax.Array]:
         staged = self.stage()
         feed = prepared(staged, observed, complete=False)
-        counted = None if weighed is None else _below(staged, weighed)
+        counted = None if weighed is None else below(staged, weighed)
         return self._trace(staged, Run(self._bind((), False), weighed=counted), start(feed=feed))
 
     @override
@@ -132,6 +133,21 @@ class Program(Measure):
     @override
     def generate(self, key: jax.Array, observed: Mapping[Any, Any]) -> tuple[Trace, jax.Array]:
         return compiled(_generate, self, check_key(key), Choices(observed))
+
+    @override
+    def update(self, key: jax.Array, trace: Trace, changed: Mapping[Any, Any]) -> tuple[Trace, jax.Array]:
+        return compiled(update, self, self._before(trace), check_key(key), trace, Choices(changed))
+
+    @override
+    def regenerate(
+        self, key: jax.Array, trace: Trace, addresses: str | Iterable[str | Address]
+    ) -> tuple[Trace, jax.Array]:
+        wanted = (addresses,) if isinstance(addresses, str) else tuple(addresses)
+        return compiled(regenerate, self, self._before(trace), check_key(key), trace, wanted)
+
+    def _before(self, trace: Trace) -> Program:
+        """The program that a trace is of."""
+        return Program(self.function, trace.args, trace.kwargs, self.layers)
 
     @override
     def condition(self, observed: Mapping[Any, Any]) -> Conditioned:
@@ -164,12 +180,6 @@ def _log_density(program: Program, choices: Choices, key: jax.Array | None = Non
     feed = prepared(staged, choices, complete=True)
     run = Run(record=False, hidden=program._bind((), False) if key is None else None)
     return walk(staged.jaxpr, staged.arrays, run, start(key, feed=feed)).totals["log_density"]
-
-
-def _below(staged: Staged, addresses: Iterable[str | Address]) -> frozenset[Address]:
-    """The choices of a program at, or below, these addresses."""
-    wanted = [canonical(address) for address in addresses]
-    return frozenset(a for a in staged.choices if any(a[: len(w)] == w for w in wanted))
 
 
 def _simulate(program: Program, key: jax.Array) -> Trace:
@@ -217,6 +227,16 @@ class Conditioned(Measure):
         given = [address for address, _ in self.observed.leaves()]
         counted = given if weighed is None else [*given, *weighed]
         return self.program.propose_given(merge(self.observed, observed), counted)
+
+    @override
+    def update(self, key: jax.Array, trace: Trace, changed: Mapping[Any, Any]) -> tuple[Trace, jax.Array]:
+        return self.program.update(key, trace, merge(self.observed, changed))
+
+    @override
+    def regenerate(
+        self, key: jax.Array, trace: Trace, addresses: str | Iterable[str | Address]
+    ) -> tuple[Trace, jax.Array]:
+        return self.program.regenerate(key, trace, addresses)
 
     @override
     def log_density(self, choices: Mapping[Any, Any], *, key: jax.Array | None = None) -> jax.Array:

@@ -64,6 +64,38 @@ def test_simulate_and_generate_agree_with_the_sum_over_everything(number: int) -
         np.testing.assert_allclose(sum(parts), [answer, 1.0], rtol=1e-7, atol=1e-7)
 
 
+LARGE = {3, 9, 11, 12, 27, 28}
+"""Two runs of these have more combinations of noise than can be summed."""
+
+
+@pytest.mark.parametrize("number", [number for number in range(len(PROGRAMS)) if number not in LARGE])
+@pytest.mark.usefixtures("x64")
+def test_changed_traces_have_the_weights_that_make_them_traces(number: int) -> None:
+    """`E[exp(weight) retval]` of a trace updated to other arguments, or with a choice drawn anew."""
+    program = PROGRAMS[number]
+    measure = program.generative
+    first = program.block.statements[0]
+    answer = program.answer().value
+    other = theta(program) * 0.9 + 0.05
+
+    def updated(key: Any, t: Any, start: Any) -> Any:
+        trace = measure(start).simulate(jax.random.fold_in(key, 0))
+        trace, log_weight = measure(t).update(jax.random.fold_in(key, 1), trace, {})
+        return jnp.exp(log_weight) * jnp.stack([trace.retval, 1.0])
+
+    def regenerated(key: Any, t: Any) -> Any:
+        trace = measure(t).simulate(jax.random.fold_in(key, 0))
+        trace, log_weight = measure(t).regenerate(jax.random.fold_in(key, 1), trace, first.name)
+        return jnp.exp(log_weight) * jnp.stack([trace.retval, 1.0])
+
+    np.testing.assert_allclose(
+        integrate(updated, KEY, theta(program), other).mean, [answer, 1.0], rtol=1e-7, atol=1e-7
+    )
+    np.testing.assert_allclose(
+        integrate(regenerated, KEY, theta(program)).mean, [answer, 1.0], rtol=1e-7, atol=1e-7
+    )
+
+
 SHORT = sorted(range(len(PROGRAMS)), key=lambda number: len(PROGRAMS[number].source))[:28:2]
 """Of the others some take half a minute to compile."""
 
