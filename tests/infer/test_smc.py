@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ppl
-from ppl.infer import SMC, Multinomial, Residual, Stratified, Systematic
+from ppl.infer import SMC, Importance, Multinomial, Residual, Stratified, Systematic
 
 from .enumerable import TRUE, coin, hidden_coin, laws_of
 
@@ -189,6 +189,18 @@ def test_gradients_through_resampling_are_unbiased():
 
     report = ppl.testing.check_unbiased(bound, (0.4,), key=KEY)
     assert report.method == "exact"
+
+
+def test_the_filtering_bound_lies_between_the_elbo_and_the_evidence():
+    """Exactly; one particle is the ELBO, and importance sampling is `iwelbo`."""
+    target = hidden_markov(0.4).condition({"y": SEEN})
+    value = lambda program: float(ppl.expectation(program).exact())
+    elbo = value(lambda: ppl.elbo(target, guide()))
+    filtering = value(lambda: SMC(2, guide()).log_normalizer(target))
+    np.testing.assert_allclose(value(lambda: SMC(1, guide()).log_normalizer(target)), elbo, rtol=1e-6)
+    assert elbo < filtering < np.log(_evidence(0.4, SEEN))
+    two = value(lambda: Importance(2, guide()).log_normalizer(target))
+    np.testing.assert_allclose(two, value(lambda: ppl.iwelbo(2)(target, guide())), rtol=1e-6)
 
 
 def test_a_scheme_that_jumps_is_refused():
