@@ -134,6 +134,33 @@ def test_gradients_through_hidden_choices_are_unbiased(objective, estimator):
     assert report.method == "exact"
 
 
+@pytest.mark.parametrize("place", ["alone", "lanes", "steps", "inner expectation"])
+def test_a_marginal_may_be_a_choice_of_an_expectation(place):
+    """Where only its draw counts: nothing is estimated, and estimators reach what is hidden."""
+
+    def program(a):
+        one = lambda p: jnp.where((hidden_coin(p) @ "m")["x"], 3.0, a)
+        if place == "alone":
+            return one(a) ** 2
+        if place == "lanes":
+            return jnp.exp(jnp.sum(jax.vmap(one)(jnp.stack([a, 0.7 * a]))))
+        if place == "steps":
+            return jax.lax.scan(lambda s, _: (s * one(a), None), 1.0, None, length=2)[0]
+        return ppl.expect(one)(a)
+
+    chance = lambda p: 0.8 * p + 0.25 * (1 - p)
+    mean = lambda p, f, a: chance(p) * f(3.0) + (1 - chance(p)) * f(a)
+    truth = {
+        "alone": lambda a: mean(a, jnp.square, a),
+        "lanes": lambda a: mean(a, jnp.exp, a) * mean(0.7 * a, jnp.exp, a),
+        "steps": lambda a: mean(a, lambda x: x, a) ** 2,
+        "inner expectation": lambda a: mean(a, lambda x: x, a),
+    }[place]
+    expectation = ppl.expectation(program)
+    report = ppl.testing.check_unbiased(expectation, (0.4,), key=KEY, against=truth)
+    assert report.method == "exact"
+
+
 def test_a_hidden_normal_is_reparameterized():
     """The marginal of a sum of two normals is normal: at the best reverse program the bound is exact."""
 
