@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ppl import errors as errors
 from ppl import estimators as estimators
 from ppl import families as families
+from ppl import guides as guides
 from ppl import infer as infer
 from ppl import objectives as objectives
 from ppl.choices import Choices as Choices

@@ -19,6 +19,14 @@ from ppl.site import UNNAMED, Site, sample_p
 
 def choose(family: str, distribution: Any, estimator: Any, address: Address | None, source: str) -> Any:
     """Make one random choice; `address` is `None` for one that is not recorded."""
+    site, leaves = described(family, distribution, estimator, address, source)
+    return sample_p.bind(*leaves, site=site)
+
+
+def described(
+    family: str, distribution: Any, estimator: Any, address: Address | None, source: str
+) -> tuple[Site, list[jax.Array]]:
+    """The record of a random choice, and its operands."""
     support = support_values(distribution)
     estimator = default_estimator(distribution) if estimator is None else estimator
     name = address or UNNAMED
@@ -31,7 +39,7 @@ def choose(family: str, distribution: Any, estimator: Any, address: Address | No
         dtype=made.value.dtype, batch_shape=tuple(distribution.batch_shape), source=source,
         support=support, **needs(estimator, made),
     )  # fmt: skip
-    return sample_p.bind(*(jnp.asarray(leaf) for leaf in leaves), site=site)
+    return site, [jnp.asarray(leaf) for leaf in leaves]
 
 
 def shapes(distribution: Any, estimator: Estimator) -> Contribution:

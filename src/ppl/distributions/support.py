@@ -224,8 +224,15 @@ def extent(distribution: Any) -> Extent | None:
         >>> extent(dist.Gamma(2.0)).words, extent(dist.Beta(2.0, 1.0)).size
         ('values without an upper end', 0)
     """
+    found: list[Extent | None] = []
+    # NumPyro computes the range of a transform with its parameters, which may be shapes and dtypes alone here.
+    jax.eval_shape(lambda distribution: found.append(_extent(distribution)), distribution)
+    return found[0]
+
+
+def _extent(distribution: Any) -> Extent | None:
     if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
-        return extent(distribution.base_dist)
+        return _extent(distribution.base_dist)
     if isinstance(distribution, dist.MaskedDistribution | dist.Delta):
         return None
     if isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution):
