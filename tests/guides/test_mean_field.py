@@ -145,10 +145,10 @@ def test_locations_are_drawn_until_the_density_is_finite():
 
 def test_refusals():
     count = ppl.gen(lambda: ppl.poisson(3.0) @ "n")
-    with pytest.raises(ppl.UnsupportedProgram, match="'n'.*is discrete.*by hand"):
+    with pytest.raises(ppl.UnsupportedProgram, match=r"'n'.*is discrete.*by hand"):
         MeanField(count()).initial(KEY)
     hidden = ppl.gen(lambda: ppl.marginal(everything(), ["mean"]) @ "m")
-    with pytest.raises(ppl.UnsupportedProgram, match="'m/mean'.*estimated"):
+    with pytest.raises(ppl.UnsupportedProgram, match=r"'m/mean'.*estimated"):
         MeanField(hidden()).initial(KEY)
     with pytest.raises(TypeError, match="generative function"):
         MeanField(ppl.normal(0.0, 1.0))

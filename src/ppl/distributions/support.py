@@ -225,7 +225,7 @@ def extent(distribution: Any) -> Extent | None:
         ('values without an upper end', 0)
     """
     found: list[Extent | None] = []
-    # NumPyro computes the range of a transform with its parameters, which may be shapes and dtypes alone here.
+    # NumPyro computes the range of a transform with its parameters, of which only shapes may be known here.
     jax.eval_shape(lambda distribution: found.append(_extent(distribution)), distribution)
     return found[0]
 
