@@ -43,7 +43,6 @@ class Measure(ABC):
     def propose(self) -> Trace:
         """Inside a program: draw a trace, with its log density, without recording it."""
 
-    @abstractmethod
     def propose_given(
         self, observed: Any, weighed: Iterable[str | Address] | None = None
     ) -> tuple[Trace, jax.Array]:
@@ -57,6 +56,7 @@ class Measure(ABC):
                 default those that are observed, so that `E[exp(weight)]` is their density. Of a conditioned
                 measure, what it is conditioned on counts always.
         """
+        raise UnsupportedProgram(f"{self!r} does not say how it is drawn where some choices are given.")
 
     @abstractmethod
     def log_density(self, choices: Any, *, key: jax.Array | None = None) -> jax.Array:
