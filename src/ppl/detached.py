@@ -161,6 +161,12 @@ jax.tree_util.register_pytree_node(
 
 
 def _fixed(staged: Staged) -> Staged:
+    if internals.holds(staged.jaxpr, frozenset({joint_p})):
+        sites = [items[0].site.where for items in staged.choices.values() if items[0].is_joint]
+        raise UnsupportedProgram(
+            f"the choice {sites[0]} has a density that is estimated together with its draw: it cannot be "
+            "detached from it, nor held fixed."
+        )
     _check_closed(staged.jaxpr)
     consts = [stop_gradient(x) for x in staged.jaxpr.consts]
     return staged._replace(
@@ -196,11 +202,6 @@ def _log_density(measure: Measure, choices: Any) -> jax.Array:
 
 def _score(program: Program, choices: Choices) -> jax.Array:
     staged = program.stage()
-    if internals.holds(staged.jaxpr, frozenset({joint_p})):
-        raise UnsupportedProgram(
-            f"{program!r} holds a marginal or a normalized measure, whose density is estimated together with "
-            "its draw: it cannot be detached from it."
-        )
     fixed = _fixed(staged)
     given = start(feed=prepared(staged, choices, complete=True))
     score = walk(fixed.jaxpr, fixed.arrays, Run(record=False), given).totals["log_density"]

@@ -249,3 +249,21 @@ def test_refusals():
     with pytest.raises(ppl.errors.ChoiceOutsideProgram, match="outside any program"):
         hidden_coin(0.4) @ "m"
     assert twice(0.4).simulate(KEY).choices["one", "x"].shape == ()
+
+
+@ppl.gen
+def part_of_a_guide(a):
+    mixture(a) @ ()
+
+
+@pytest.mark.parametrize("guide", [mixture, part_of_a_guide], ids=["alone", "in a program"])
+def test_objectives_that_hold_a_density_fixed_refuse_an_estimate(guide):
+    """The others are right with one; these would be silently biased."""
+    target = noisy().condition({"y": 0.7})
+    for objective in (ppl.elbo, ppl.iwelbo(2), ppl.objectives.renyi(0.5, 2), ppl.objectives.tempered()):
+        assert jnp.isfinite(ppl.expectation(lambda a, o=objective: o(target, guide(a))).grad(KEY, 0.4))
+    for objective in (
+        ppl.sticking_the_landing, ppl.dreg(2), ppl.vargrad(2), ppl.vimco(2), ppl.objectives.wake_guide(2),
+    ):  # fmt: skip
+        with pytest.raises(ppl.UnsupportedProgram, match="estimated|are not known"):
+            ppl.expectation(lambda a, o=objective: o(target, guide(a))).grad(KEY, 0.4)

@@ -266,3 +266,28 @@ def test_all_particles_of_a_run():
         assert 1 <= found.effective <= algorithm.particles
         densities = jax.vmap(lambda z: target.log_density({"z": z}))(found.choices["z"])
         np.testing.assert_allclose(found.log_density, densities, rtol=1e-4)
+
+
+def test_a_proposal_in_another_part_or_of_another_kind_is_refused():
+    """Its values would be weighed in one part, and drawn once more in the other."""
+
+    @ppl.gen
+    def early():
+        ppl.flip(0.9) @ "end"
+        jax.lax.scan(lambda s, _: (s, ppl.flip(0.5) @ "z"), 0.0, None, length=2)
+
+    @ppl.gen
+    def real():
+        jax.lax.scan(lambda s, _: (ppl.normal(s, 1.0) @ "z", None), 0.0, None, length=2)
+
+    target = around(0.4).condition({"y": SEEN})
+    with pytest.raises(ppl.UnsupportedProgram, match=r"'end'.*before the loop, the target after the loop"):
+        ppl.infer.run(target, SMC(3, early()), key=KEY)
+    with pytest.raises(ppl.errors.ChoiceShapeError, match=r"'z'.*dtype float.*target's.*bool"):
+        ppl.infer.run(hidden_markov(0.4).condition({"y": SEEN}), SMC(3, real()), key=KEY)
+
+
+def test_a_loop_of_no_steps():
+    empty = ppl.gen(lambda: jax.lax.scan(lambda s, x: (ppl.normal(s, x) @ "z", None), 0.0, jnp.zeros(0))[1])
+    found = ppl.infer.run(empty(), SMC(3), key=KEY)
+    assert found.choices["z"].shape == (3, 0) and found.log_normalizer == 0.0

@@ -174,7 +174,7 @@ def _guide(family: MeanField, params: dict[str, Any]) -> Any:
 def _parameters(item: Occurrence) -> dict[str, tuple[int, ...]]:
     """The shapes of the parameters of one lane and step."""
     site = item.site
-    if site.tree is None:
+    if item.is_joint:
         raise UnsupportedProgram(
             f"the choice {site.where} is of a measure whose density is estimated: write its guide by hand."
         )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ppl.address import Address
 from ppl.choices import Choices
-from ppl.errors import UnsupportedProgram, UnusedChoice
+from ppl.errors import ChoiceShapeError, UnsupportedProgram, UnusedChoice
 from ppl.given import prepared
 from ppl.joint import joint_p
 from ppl.measure import Measure
@@ -18,9 +18,9 @@ from ppl.program import Conditioned, Program
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.interpret import total_dtype
 from ppl.transforms.run import Run
-from ppl.transforms.sequence import Outputs, Sequenced, sequence
+from ppl.transforms.sequence import Outputs, Sequenced, at, sequence
 from ppl.transforms.stage import Staged
-from ppl.transforms.trace_axes import to_trace
+from ppl.transforms.trace_axes import raw_axes, to_trace, trace_shape
 
 Feed = dict[Address, Any]
 
@@ -80,13 +80,17 @@ class Side:
 
     def parts(self, feed: Feed) -> Parts:
         """Given choices by part."""
-        equations = list(self.staged.jaxpr.eqns)
-        loop = equations.index(self.sequence.cut.equation)
         parts = Parts({}, {}, {})
         for address, value in feed.items():
-            place = equations.index(self.staged.choices[address][0].calls[0])
-            parts[(place > loop) + (place >= loop)][address] = value
+            parts[self.place(address)][address] = value
         return parts
+
+    def place(self, address: Address) -> int:
+        """The number of the part that makes a choice."""
+        equations = list(self.staged.jaxpr.eqns)
+        loop = equations.index(self.sequence.cut.equation)
+        place = equations.index(self.staged.choices[address][0].calls[0])
+        return (place > loop) + (place >= loop)
 
     def rule(self, weighed: Any) -> Run:
         """Draws as choices of the surrounding program."""
@@ -175,7 +179,7 @@ class Chain(NamedTuple):
         def run(side: Side, rule: Run, feed: Feed) -> Outputs:
             return side.sequence.step(rule, feed, number, *state.of(side, self.sides))
 
-        seen = {address: x[number] for address, x in self.observed.steps.items()}
+        seen = {address: at(x, number) for address, x in self.observed.steps.items()}
         part = self._part(given, seen, run)
         split = [side.split(values) for side, values in part.values]
         kept = [passed for passed, _ in state.sides]
@@ -231,7 +235,33 @@ def chain(target: Measure, proposal: Measure | None) -> Chain:
         if address not in side.staged.choices or address in seen:
             what = "which is observed" if address in seen else "which the target does not"
             raise UnusedChoice(f"the proposal draws {items[0].site.where}, {what}.")
+        _check_same(side, other, address)
     return Chain(side, observed, other)
+
+
+_PLACES = ("before the loop", "in the loop", "after the loop")
+
+
+def _check_same(target: Side, proposal: Side, address: Address) -> None:
+    """Refuse a choice that the two make in different parts, or of another kind.
+
+    Particles hand values over as they are, part by part: one that is proposed in another part would be
+    weighed there, and drawn once more here.
+    """
+    mine, theirs = (side.staged.choices[address][0] for side in (target, proposal))
+    one, other = (_PLACES[side.place(address)] for side in (target, proposal))
+    if one != other:
+        raise UnsupportedProgram(
+            f"the proposal draws {theirs.site.where} {other}, the target {one}: {mine.site.where}. Draw it "
+            "in the same part."
+        )
+    shapes = [(trace_shape(item), jnp.dtype(item.site.dtype), raw_axes(item)) for item in (mine, theirs)]
+    if shapes[0] != shapes[1]:
+        raise ChoiceShapeError(
+            f"the proposal's choice {theirs.site.where} has shape {shapes[1][0]} and dtype {shapes[1][1]}, "
+            f"the target's {shapes[0][0]} and {shapes[0][1]}: {mine.site.where}. Make it in the same loops and "
+            "lanes, of a family with the same kind of values."
+        )
 
 
 def _program(measure: Any, what: str) -> Program:

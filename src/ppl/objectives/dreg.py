@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ppl.detached import detached
+from ppl.errors import UnsupportedProgram
 from ppl.estimators.registry import default_estimator
 from ppl.given import prepared
 from ppl.measure import Distribution, Measure
@@ -103,9 +104,13 @@ def _all_pathwise(guide: Measure, choices: Any, number: jax.Array) -> jax.Array:
         if (guide.estimator or default_estimator(guide.numpyro)).pathwise:
             return number
         return unmoved(number, total(guide.numpyro), _why([f"{guide.family} ({guide.source})"]))
-    assert isinstance(guide, Program), "the only other measure that can be proposed from"
-    staged = guide.stage()
-    items = [item for occurrences in staged.choices.values() for item in occurrences]
+    staged = guide.stage() if isinstance(guide, Program) else None
+    items = [] if staged is None else [item for found in staged.choices.values() for item in found]
+    if staged is None or any(item.is_joint for item in items):
+        raise UnsupportedProgram(
+            f"dreg needs the density of its guide, and that of {guide!r} is estimated. Use `ppl.iwelbo`."
+        )
+    assert isinstance(guide, Program)
     scored = {item.site: item.site.where for item in items if not _is_pathwise(guide, item)}
     if not scored:
         return number

@@ -73,12 +73,16 @@ def _choices(measure: Measure) -> dict[Any, Known]:
 
 def _made(program: Program) -> Iterator[tuple[Any, Known]]:
     for address, items in program.stage().choices.items():
-        if len(items) == 1 and not _may_be_left_out(items[0]):
+        if _is_known(items):
             yield address, (items[0].distribution, items[0].site.where, items[0].site.support)
 
 
 def _may_be_left_out(item: Occurrence) -> bool:
     return bool(item.branches or item.site.masked)
+
+
+def _is_known(items: list[Occurrence]) -> bool:
+    return len(items) == 1 and not items[0].is_joint and not _may_be_left_out(items[0])
 
 
 def _conflict(

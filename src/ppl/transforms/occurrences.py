@@ -64,6 +64,11 @@ class Occurrence(NamedTuple):
         return math.prod(length or 0 for length in self.lengths) * math.prod(self.site.instances)
 
     @property
+    def is_joint(self) -> bool:
+        """Whether it is part of a joint choice, without a distribution and an estimator of its own."""
+        return self.calls[-1].primitive is joint_p
+
+    @property
     def distribution(self) -> Any:
         """The distribution of one lane, with shapes and dtypes in place of arrays."""
         return self.site.one_lane([variable.aval for variable in self.calls[-1].invars])[0]

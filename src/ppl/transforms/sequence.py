@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax.core import eval_jaxpr
 
 from ppl.errors import UnsupportedProgram
@@ -79,7 +80,7 @@ class Sequenced(NamedTuple):
         self, rule: Rule, feed: Mapping[Any, Any], number: Any, passed: Sequence[Any], carry: Sequence[Any]
     ) -> Outputs:
         """One step of one copy; its values are the new carry, and what the step puts out."""
-        xs = [x[number] for x in self._read(self.scan.xs, passed)]
+        xs = [at(x, number) for x in self._read(self.scan.xs, passed)]
         operands = [*self._read(self.scan.consts, passed), *carry, *xs]
         here = start().inside(Loop(number, self.length), dict(feed))
         result = walk(self.scan.body, operands, rule, here)
@@ -95,6 +96,11 @@ class Sequenced(NamedTuple):
 
     def _read(self, places: Sequence[Any], passed: Sequence[Any]) -> list[Any]:
         return [passed[place] if isinstance(place, int) else place.val for place in places]
+
+
+def at(x: Any, number: Any) -> Any:
+    """The row of a step; of a loop without steps, whose body is staged but never run, zeros."""
+    return x[number] if x.shape[0] else jnp.zeros(x.shape[1:], x.dtype)
 
 
 def sequence(staged: Staged, what: str) -> Sequenced:
