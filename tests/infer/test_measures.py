@@ -265,5 +265,5 @@ def test_objectives_that_hold_a_density_fixed_refuse_an_estimate(guide):
     for objective in (
         ppl.sticking_the_landing, ppl.dreg(2), ppl.vargrad(2), ppl.vimco(2), ppl.objectives.wake_guide(2),
     ):  # fmt: skip
-        with pytest.raises(ppl.UnsupportedProgram, match="estimated|are not known"):
+        with pytest.raises(ppl.UnsupportedProgram, match=r"estimated|are not known"):
             ppl.expectation(lambda a, o=objective: o(target, guide(a))).grad(KEY, 0.4)

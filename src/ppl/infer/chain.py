@@ -259,8 +259,8 @@ def _check_same(target: Side, proposal: Side, address: Address) -> None:
     if shapes[0] != shapes[1]:
         raise ChoiceShapeError(
             f"the proposal's choice {theirs.site.where} has shape {shapes[1][0]} and dtype {shapes[1][1]}, "
-            f"the target's {shapes[0][0]} and {shapes[0][1]}: {mine.site.where}. Make it in the same loops and "
-            "lanes, of a family with the same kind of values."
+            f"the target's {shapes[0][0]} and {shapes[0][1]}: {mine.site.where}. Make it in the same loops "
+            "and lanes, of a family with the same kind of values."
         )
 
 
