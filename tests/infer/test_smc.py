@@ -287,6 +287,48 @@ def test_a_proposal_in_another_part_or_of_another_kind_is_refused():
         ppl.infer.run(hidden_markov(0.4).condition({"y": SEEN}), SMC(3, real()), key=KEY)
 
 
+def test_a_gradient_through_the_evidence_of_a_linear_gaussian_chain():
+    """Against the Kalman filter, differentiated: 40,000 runs, 5 standard errors."""
+
+    @ppl.gen
+    def walk(a):
+        def step(x, _):
+            x = ppl.normal(a * x + 0.3, 1.0) @ "x"
+            ppl.normal(x, 0.7) @ "y"
+            return x, None
+
+        jax.lax.scan(step, 0.5, None, length=3)
+
+    seen = jnp.array([0.5, 1.0, -0.3])
+
+    def evidence(a):
+        mean, variance, total = 0.5, 0.0, 0.0
+        for y in seen:
+            mean, variance = a * mean + 0.3, a**2 * variance + 1.0
+            total += jax.scipy.stats.norm.logpdf(y, mean, (variance + 0.49) ** 0.5)
+            gain = variance / (variance + 0.49)
+            mean, variance = mean + gain * (y - mean), variance * (1 - gain)
+        return jnp.exp(total)
+
+    def estimate(algorithm):
+        return ppl.expectation(lambda a: jnp.exp(algorithm.log_normalizer(walk(a).condition({"y": seen}))))
+
+    slope = estimate(SMC(4)).grad
+    slopes = jax.jit(jax.vmap(lambda k: slope(k, 0.6)))(jax.random.split(KEY, 40_000))
+    assert abs(slopes.mean() - jax.grad(evidence)(0.6)) < 5 * slopes.std() / len(slopes) ** 0.5
+    for algorithm in (SMC(4, resampling=Residual()), SMC(4, threshold=0.7)):
+        with pytest.raises(ppl.DiscontinuousReparameterization):
+            estimate(algorithm).grad(KEY, 0.6)
+
+
+@pytest.mark.parametrize("algorithm", [SMC(2, resampling=Residual()), SMC(2, guide(), Residual())])
+def test_a_residual_of_nothing_has_a_finite_score(algorithm):
+    """Particles of equal weight are copied once, and nothing is drawn. Finitely many draws have no jump."""
+    bound = ppl.expectation(lambda a: algorithm.log_normalizer(hidden_markov(a).condition({"y": SEEN})))
+    report = ppl.testing.check_unbiased(bound, (0.4,), key=KEY)
+    assert report.method == "exact"
+
+
 def test_a_loop_of_no_steps():
     empty = ppl.gen(lambda: jax.lax.scan(lambda s, x: (ppl.normal(s, x) @ "z", None), 0.0, jnp.zeros(0))[1])
     found = ppl.infer.run(empty(), SMC(3), key=KEY)

@@ -92,7 +92,9 @@ class Residual(Resampling):
     def ancestors(self, log_weights: jax.Array, count: int) -> jax.Array:
         expected = count * jax.nn.softmax(log_weights)
         whole = jnp.floor(expected)
-        rest = _indices(jnp.log(expected - whole), count).propose().retval
+        # Where nothing is left over the draws are not used, but their score must be finite.
+        left = jnp.maximum(expected - whole, jnp.finfo(expected.dtype).tiny)
+        rest = _indices(jnp.log(left), count).propose().retval
         ends = jnp.cumsum(whole)
         place = jnp.arange(count)
         kept = jnp.searchsorted(ends, place, side="right")
