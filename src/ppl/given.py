@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ppl.address import Address, canonical, nearest, show
 from ppl.choices import Choices
-from ppl.errors import ChoiceDtypeError, ChoiceShapeError, MissingChoice, UnusedChoice
+from ppl.errors import ChoiceDtypeError, ChoiceShapeError, MissingChoice, UnknownAddress, UnusedChoice
 from ppl.transforms.stage import Staged
 from ppl.transforms.trace_axes import from_trace, trace_shape
 
@@ -86,6 +86,23 @@ def below(staged: Staged, addresses: Iterable[str | Address]) -> frozenset[Addre
     """The choices of a program at, or below, these addresses."""
     wanted = [canonical(address) for address in addresses]
     return frozenset(a for a in staged.choices if any(a[: len(w)] == w for w in wanted))
+
+
+def selected(choices: Choices, addresses: Iterable[str | Address], measure: Any, what: str) -> Choices:
+    """The choices of a draw at, or below, these addresses; `what` asks for them, for the message.
+
+    Raises:
+        UnknownAddress: there is none at one of them.
+    """
+    known = [show(address) for address, _ in choices.leaves()]
+    for address in addresses:
+        if not choices.select(address):
+            name = show(canonical(address))
+            raise UnknownAddress(
+                f"{what} {name!r}, but {measure!r} has no such choice; it has "
+                f"{_listed([repr(other) for other in known]) or 'none'}.{nearest(name, known)}"
+            )
+    return choices.select(*addresses)
 
 
 _SHOWN = 20

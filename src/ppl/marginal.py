@@ -7,11 +7,11 @@ from typing import Any, override
 
 import jax
 
-from ppl.address import canonical, nearest, show
 from ppl.choices import Choices
 from ppl.choose import Using
-from ppl.errors import UnknownAddress, UnsupportedProgram
+from ppl.errors import UnsupportedProgram
 from ppl.estimated import Drawn, EstimatedMeasure
+from ppl.given import selected
 from ppl.infer.algorithm import Algorithm, Retained
 from ppl.infer.importance import Importance
 from ppl.measure import Measure
@@ -37,8 +37,7 @@ class Marginal(EstimatedMeasure):
             trace, weight = self.measure.propose_given({}, self.keep)
         else:
             trace, weight = self.measure.propose(), None
-        self._check(trace.choices)
-        kept = trace.choices.select(*self.keep)
+        kept = selected(trace.choices, self.keep, self.measure, "marginal keeps")
         retained = Retained(trace.choices.without(*self.keep), trace.log_density, weight)
         return Drawn(kept, self.algorithm.log_normalizer_given(self.measure.condition(kept), retained))
 
@@ -49,16 +48,6 @@ class Marginal(EstimatedMeasure):
     @override
     def layered(self, layers: tuple[Using, ...]) -> Marginal:
         return Marginal(self.measure, self.keep, self.algorithm, layers)
-
-    def _check(self, choices: Choices) -> None:
-        known = [show(address) for address, _ in choices.leaves()]
-        for address in self.keep:
-            if not choices.select(address):
-                name = show(canonical(address))
-                raise UnknownAddress(
-                    f"marginal keeps {name!r}, but {self.measure!r} has no such choice; it has "
-                    f"{', '.join(map(repr, known)) or 'none'}.{nearest(name, known)}"
-                )
 
 
 jax.tree_util.register_pytree_node(

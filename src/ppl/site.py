@@ -21,6 +21,20 @@ from ppl.address import Address, show
 from ppl.errors import ChoiceOutsideProgram, UnsupportedProgram
 
 
+def in_lanes(
+    function: Callable[..., Any], lanes: Sequence[int], mapped: Sequence[Sequence[bool]], inputs: list[Any],
+    *values: Any,
+) -> Any:  # fmt: skip
+    """`function(inputs, *values)` in each lane.
+
+    `mapped` says which of the lane axes each input carries, in front and in order; values carry all of them.
+    """
+    for axis in reversed(range(len(lanes))):
+        axes = [0 if carried[axis] else None for carried in mapped]
+        function = jax.vmap(function, in_axes=(axes, *(0 for _ in values)), axis_size=lanes[axis])
+    return function(inputs, *values)
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """What is known of a random choice when its program is staged.
@@ -102,10 +116,7 @@ class Site:
             distribution, estimator = jax.tree.unflatten(self.tree, leaves)
             return function(distribution, estimator, *values)
 
-        for axis in reversed(range(len(self.lanes))):
-            axes = [0 if mapped[axis] else None for mapped in self.mapped[: len(leaves)]]
-            one = jax.vmap(one, in_axes=(axes, *(0 for _ in values)), axis_size=self.lanes[axis])
-        return one(leaves, *values)
+        return in_lanes(one, self.lanes, self.mapped[: len(leaves)], leaves, *values)
 
     def one_lane(self, operands: Sequence[Any]) -> tuple[Any, Any]:
         """`(distribution, estimator)` of one lane, as shapes and dtypes."""

@@ -91,7 +91,7 @@ class Particles:
     @property
     def effective(self) -> jax.Array:
         """How many particles of equal weight they are worth: `1 / sum of squared weights`."""
-        return 1 / jnp.sum(self.weights**2)
+        return effective(self.log_weights)
 
     def mean(self, function: Callable[[Choices], Any]) -> Any:
         """The weighted mean of a function of the choices; an array, or a pytree of them."""
@@ -131,6 +131,11 @@ class Algorithm(ABC):
 def observed(target: Measure) -> Choices:
     """What a target is conditioned on."""
     return target.observed if isinstance(target, Conditioned) else Choices()
+
+
+def effective(log_weights: jax.Array) -> jax.Array:
+    """How many particles of equal weight these are worth: one over the sum of the squared shares."""
+    return 1 / jnp.sum(jax.nn.softmax(log_weights) ** 2)
 
 
 @gen

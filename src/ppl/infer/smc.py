@@ -17,6 +17,7 @@ from ppl.infer.algorithm import (
     Particles,
     Retained,
     Sample,
+    effective,
     observed,
     one_of,
     unobserved,
@@ -194,8 +195,7 @@ class SMC(Algorithm):
 
         wanted = number > 0
         if self.threshold is not None:
-            effective = 1 / jnp.sum(jax.nn.softmax(weights) ** 2)
-            wanted = wanted & (effective < self.threshold * count)
+            wanted = wanted & (effective(weights) < self.threshold * count)
         return jax.lax.cond(wanted, resample, lambda: (jnp.arange(count), weights, total))
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, log_mean_exp
+from ppl.objectives.particles import at_least, log_mean_exp, log_weights
 from ppl.objectives.supports import check_supports
 
 
@@ -58,11 +57,7 @@ def iwelbo(particles: int) -> Callable[[Measure, Measure], jax.Array]:
     at_least(1, particles, "iwelbo")
 
     def objective(target: Measure, guide: Measure) -> jax.Array:
-        def log_weight(_: jax.Array) -> jax.Array:
-            trace = guide.propose()
-            return target.log_density(trace.choices) - trace.log_density
-
-        bound = log_mean_exp(jax.vmap(log_weight)(jnp.arange(particles)))
+        bound = log_mean_exp(log_weights(target, guide, particles))
         check_supports(target, guide, "iwelbo", zero_weights=True)
         return bound
 

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import jax
 
-from ppl.address import canonical, show
 from ppl.choices import Choices
-from ppl.errors import UnknownAddress
+from ppl.given import selected
 from ppl.measure import Measure
 
 Addresses = str | Iterable[str | tuple[str, ...]]
@@ -35,14 +34,8 @@ def simulation(model: Measure, guide: Inverse, observed: Addresses, objective: s
     """
     addresses = (observed,) if isinstance(observed, str) else tuple(observed)
     trace = model.propose()
-    for address in addresses:
-        if not trace.choices.select(address):
-            names = ", ".join(repr(show(name)) for name, _ in trace.choices.leaves())
-            raise UnknownAddress(
-                f"{objective} observes {show(canonical(address))!r}, but {model!r} has no such choice; it "
-                f"has {names or 'none'}."
-            )
-    data, latents = trace.choices.select(*addresses), trace.choices.without(*addresses)
+    data = selected(trace.choices, addresses, model, f"{objective} observes")
+    latents = trace.choices.without(*addresses)
     of_data = guide(data) if callable(guide) else guide
     if not isinstance(of_data, Measure) or not callable(guide):
         raise TypeError(

@@ -7,11 +7,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ppl.detached import held
-from ppl.estimators.protocol import Estimator, moved
-from ppl.estimators.reinforce import Reinforce
-from ppl.measure import Distribution, Measure
-from ppl.objectives.particles import at_least, check_attached
+from ppl.estimators.protocol import moved
+from ppl.measure import Measure
+from ppl.objectives.particles import at_least, check_attached, frozen
 from ppl.objectives.supports import check_supports
 from ppl.refusal import differentiated_once
 from ppl.transforms.one_term import one_term
@@ -62,7 +60,7 @@ def vargrad(particles: int) -> Callable[[Measure, Measure], jax.Array]:
 
     def objective(target: Measure, guide: Measure) -> jax.Array:
         check_attached(guide, "vargrad")
-        proposal = held(guide).using(Reinforce() if isinstance(guide, Distribution) else _scored)
+        proposal = frozen(guide)
 
         def particle(_: jax.Array) -> tuple[jax.Array, jax.Array]:
             choices = proposal.propose().choices
@@ -77,7 +75,3 @@ def vargrad(particles: int) -> Callable[[Measure, Measure], jax.Array]:
         return differentiated_once(bound, jnp.sum(log_q), _ONCE)
 
     return objective
-
-
-def _scored(address: str, family: str) -> Estimator:
-    return Reinforce()

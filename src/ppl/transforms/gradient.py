@@ -56,6 +56,7 @@ from ppl.errors import UnsupportedProgram
 from ppl.estimators.baselines import Baseline
 from ppl.estimators.protocol import magic_box, moved
 from ppl.noise import Token
+from ppl.site import in_lanes
 from ppl.transforms.derived_run import Target
 from ppl.transforms.interpret import total_dtype
 from ppl.transforms.naming import Name
@@ -154,14 +155,11 @@ def inner_expectation(
     """The surrogate of an inner expectation, in each of its lanes."""
     lanes, mapped, key = equation.params["lanes"], equation.params["mapped"], here.key_of(name)
 
-    def one(token: Token, *operands: Any) -> Any:
+    def one(operands: list[Any], token: Token) -> Any:
         jaxpr = equation.params["jaxpr"]
         return surrogate(jaxpr, operands, key, token, order, here.samples, parameters)
 
-    for axis in reversed(range(len(lanes))):
-        axes = (0, *(0 if carried[axis] else None for carried in mapped))
-        one = jax.vmap(one, in_axes=axes, axis_size=lanes[axis])
-    return one(here.token.over(lanes), *operands)
+    return in_lanes(one, lanes, mapped, list(operands), here.token.over(lanes))
 
 
 def exact_sum(jaxpr: Any, arguments: Sequence[Any], inner: Callable[..., Any]) -> Any:

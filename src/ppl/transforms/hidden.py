@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.core import eval_jaxpr
 
 from ppl.joint import Sites, joint_p
-from ppl.site import Site, add_mask
+from ppl.site import Site, add_mask, in_lanes
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.interpret import Outcome, Rule, walk
 from ppl.transforms.naming import Name
@@ -78,10 +78,7 @@ def _in_lanes(
         *made, log_density = walk(jaxpr, [*leaves, *values], Hidden(bind, mask), inside).outputs
         return [*made, log_density if mask is None else jnp.where(mask, log_density, 0)]
 
-    for axis in reversed(range(len(site.lanes))):
-        axes = [0 if mapped[axis] else None for mapped in site.mapped]
-        one = jax.vmap(one, in_axes=(axes, 0, *(0 for _ in values)), axis_size=site.lanes[axis])
-    return one(inputs, here.token.over(site.lanes), *values)
+    return in_lanes(one, site.lanes, site.mapped, inputs, here.token.over(site.lanes), *values)
 
 
 def nested(params: Mapping[str, Any], operands: list[Any], bind: Rebind, loops: int) -> list[Any]:

@@ -8,25 +8,18 @@ from __future__ import annotations
 from typing import Any, override
 
 from ppl.joint import joint_p
-from ppl.site import Site
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.hidden import drawn
-from ppl.transforms.interpret import Joint, Outcome, Rule, walk
-from ppl.transforms.naming import Name
+from ppl.transforms.interpret import Joint, walk
 from ppl.transforms.one_choice import Rebind
 from ppl.transforms.position import Here, start
+from ppl.transforms.run import Nest
 from ppl.transforms.stage import Staged, split, stage
 
-_KEPT, _HIDDEN = Rebind((), True), Rebind((), False)
+_HIDDEN = Rebind((), False)
 
 
-class _Inline(Rule):
-    evaluates = False
-
-    @override
-    def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
-        return Outcome(_KEPT(site, operands, len(here.loops)))
-
+class _Inline(Nest):
     @override
     def joint(self, equation: Any, operands: list[Any], here: Here) -> Joint:
         return Joint(drawn(equation, operands, _HIDDEN, here).values)
@@ -38,6 +31,6 @@ def inlined(staged: Staged) -> Staged:
         return staged
 
     def run(*arrays: Any) -> Any:
-        return staged.returned(walk(staged.jaxpr, arrays, _Inline(), start()).outputs)
+        return staged.returned(walk(staged.jaxpr, arrays, _Inline(Rebind((), True)), start()).outputs)
 
     return stage(run, split((tuple(staged.arrays), {})))

@@ -14,26 +14,20 @@ import jax
 import jax.numpy as jnp
 
 from ppl.inner import expect_p
-from ppl.site import Site
 from ppl.transforms import jax_internals as internals
-from ppl.transforms.interpret import Outcome, Rule, walk
+from ppl.transforms.interpret import walk
 from ppl.transforms.naming import Name
 from ppl.transforms.one_choice import Rebind, Reestimate
 from ppl.transforms.position import Here, start
+from ppl.transforms.run import Nest
 from ppl.transforms.stage import Staged, split, stage
 
 
-class _Reestimate(Rule):
+class _Reestimate(Nest):
     """The program around it, with the choices of this one made by other estimators."""
 
-    evaluates = False
-
     def __init__(self, reestimate: Reestimate) -> None:
-        self.bind = Rebind((), True, reestimate)
-
-    @override
-    def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
-        return Outcome(self.bind(site, operands, len(here.loops)))
+        super().__init__(Rebind((), True, reestimate))
 
     @override
     def expect(self, name: Name, equation: Any, operands: list[Any], here: Here) -> list[Any]:
