@@ -1,0 +1,3 @@
+"""Which papers there are: the name of each, and the module that holds its `PAPER`."""
+
+PAPERS: dict[str, str] = {}
