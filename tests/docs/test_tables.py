@@ -1,6 +1,6 @@
 """The table of `docs/estimators.md` says which estimators each family admits: it is what the library does.
 
-Every family admits `Reinforce` and `LeaveOneOut`; the wrappers admit what they wrap. Both are left out there.
+Every family admits `Reinforce`, `LeaveOneOut` and `Unscored`; the wrappers admit what they wrap. All are left out there.
 """
 
 import re
@@ -12,12 +12,12 @@ import pytest
 
 import ppl
 from ppl import families
-from ppl.estimators import Antithetic, LeaveOneOut, QuasiMonteCarlo, Reinforce
+from ppl.estimators import Antithetic, LeaveOneOut, QuasiMonteCarlo, Reinforce, Unscored
 from ppl.estimators.registry import ESTIMATORS, default_estimator
 from ppl.measure import Measure
 
 PAGE = Path(__file__).parents[2] / "docs" / "estimators.md"
-EVERYWHERE = (Reinforce, LeaveOneOut, Antithetic, QuasiMonteCarlo)
+EVERYWHERE = (Reinforce, LeaveOneOut, Unscored, Antithetic, QuasiMonteCarlo)
 VECTOR = jnp.array([0.2, 0.3, 0.5])
 # One member of each family: which estimators there are does not depend on the parameters' values.
 MEMBERS: dict[str, Callable[[], Measure]] = {

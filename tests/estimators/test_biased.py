@@ -177,9 +177,9 @@ def test_no_default_is_biased_and_none_is_listed_with_the_unbiased(family: str) 
     distribution = DISCRETE[family]().numpyro
     assert not default_estimator(distribution).biased
     names = {e.usage for e in ESTIMATORS if e.biased}
-    assert len(names) == 3
+    assert len(names) == 4
     assert not names & set(admissible(distribution))
-    assert set(admissible(distribution, biased=True)) == (names if family in FLOATS else set())
+    assert set(admissible(distribution, biased=True)) == (names if family in FLOATS else {"Unscored()"})
 
 
 FLOATS = ("flip", "bernoulli", "one_hot_categorical")
@@ -190,7 +190,7 @@ def test_a_message_lists_them_apart() -> None:
         ppl.flip(0.3).using(Reparam())
     unbiased, biased = str(error.value).split("; biased: ")
     assert "This family admits Enumerate(), MeasureValued()," in unbiased and "Relax(control)" in unbiased
-    assert biased == "GumbelSoftmax(temperature), GumbelRao(temperature), StraightThrough()."
+    assert biased == "GumbelSoftmax(temperature), GumbelRao(temperature), StraightThrough(), Unscored()."
     assert not any(name.split("(")[0] in unbiased for name in biased.rstrip(".").split(", "))
 
 

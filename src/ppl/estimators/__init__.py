@@ -1,7 +1,7 @@
 """Gradient estimators: how a random choice turns into a draw and how derivatives flow through it.
 
 Every estimator is unbiased, or the program is refused, but for those that set `biased = True`:
-`GumbelSoftmax`, `StraightThrough` and `GumbelRao`. Their derivatives do not have the right expected value;
+`GumbelSoftmax`, `StraightThrough`, `GumbelRao` and `Unscored`. Their derivatives do not have the right expected value;
 they trade that for a low variance. The library never picks one: a choice has it only where a program names
 it, no default is one, and messages list them apart, after "biased:". Whatever else the program makes stays as
 sound as it was: other choices keep unbiased derivatives of the program *in which the biased choice is relaxed
@@ -31,3 +31,4 @@ from ppl.estimators.reparam import Reparam as Reparam
 from ppl.estimators.stochastic_triple import StochasticTriple as StochasticTriple
 from ppl.estimators.straight_through import StraightThrough as StraightThrough
 from ppl.estimators.unordered_set import UnorderedSet as UnorderedSet
+from ppl.estimators.unscored import Unscored as Unscored

@@ -28,6 +28,7 @@ from ppl.estimators.reparam import Reparam
 from ppl.estimators.stochastic_triple import StochasticTriple
 from ppl.estimators.straight_through import StraightThrough
 from ppl.estimators.unordered_set import UnorderedSet
+from ppl.estimators.unscored import Unscored
 
 ESTIMATORS: tuple[Estimator, ...] = (
     Reparam(),
@@ -49,6 +50,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
     GumbelSoftmax(1.0),
     GumbelRao(1.0),
     StraightThrough(),
+    Unscored(),
 )
 """One of every estimator, in the order in which messages list them. A new one is a file and an entry here."""
 

@@ -9,21 +9,22 @@ Reference: Douc, Cappé, Moulines, "Comparison of resampling schemes for particl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, override
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, override
 
 import jax
 import jax.numpy as jnp
 
+from ppl.estimators.protocol import Estimator
 from ppl.estimators.reinforce import Reinforce
 from ppl.families import categorical, uniform
 from ppl.program import gen
 
 
 @gen
-def _indices(log_weights: Any, count: int) -> Any:
+def _indices(log_weights: Any, count: int, estimator: Estimator) -> Any:
     lanes = jnp.broadcast_to(log_weights, (count, *log_weights.shape))
-    return categorical(logits=lanes).using(Reinforce()) @ "ancestor"
+    return categorical(logits=lanes).using(estimator) @ "ancestor"
 
 
 @gen
@@ -34,7 +35,7 @@ def _positions(count: int) -> Any:
 class Resampling(ABC):
     """A scheme; a value."""
 
-    exchangeable: bool = False
+    exchangeable: ClassVar[bool] = False
 
     @abstractmethod
     def ancestors(self, log_weights: jax.Array, count: int) -> jax.Array:
@@ -43,18 +44,22 @@ class Resampling(ABC):
 
 @dataclass(frozen=True)
 class Multinomial(Resampling):
-    """Independent draws: `n` indices, a choice at `"ancestor"`, scored if not chosen otherwise.
+    """Independent draws: `n` indices, a choice at `"ancestor"`.
 
     It takes memory for `n` times `n` numbers: for thousands of particles use another, if there is a choice.
     The only scheme whose choice depends on the weights in a way that has unbiased derivatives, and the only
     one that can keep a particle, as the density of given choices needs it.
+
+    Args:
+        estimator: of the indices. `ppl.estimators.Unscored()`, biased, leaves the derivative of resampling out.
     """
 
-    exchangeable = True
+    estimator: Estimator = field(default_factory=Reinforce)
+    exchangeable: ClassVar[bool] = True
 
     @override
     def ancestors(self, log_weights: jax.Array, count: int) -> jax.Array:
-        return _indices(log_weights, count).propose().retval
+        return _indices(log_weights, count, self.estimator).propose().retval
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Residual(Resampling):
         whole = jnp.floor(expected)
         # Where nothing is left over the draws are not used, but their score must be finite.
         left = jnp.maximum(expected - whole, jnp.finfo(expected.dtype).tiny)
-        rest = _indices(jnp.log(left), count).propose().retval
+        rest = _indices(jnp.log(left), count, Reinforce()).propose().retval
         ends = jnp.cumsum(whole)
         place = jnp.arange(count)
         kept = jnp.searchsorted(ends, place, side="right")
