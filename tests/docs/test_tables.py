@@ -1,6 +1,6 @@
 """The table of `docs/estimators.md` says which estimators each family admits: it is what the library does.
 
-Every family admits `Reinforce`, `LeaveOneOut` and `Unscored`; the wrappers admit what they wrap. All are left out there.
+Every family admits `Reinforce`, `LeaveOneOut` and `Unscored`; the wrappers what they wrap. They are left out.
 """
 
 import re

@@ -51,7 +51,8 @@ class Multinomial(Resampling):
     one that can keep a particle, as the density of given choices needs it.
 
     Args:
-        estimator: of the indices. `ppl.estimators.Unscored()`, biased, leaves the derivative of resampling out.
+        estimator: of the indices. `ppl.estimators.Unscored()`, biased, leaves out the derivative of
+            resampling.
     """
 
     estimator: Estimator = field(default_factory=Reinforce)
