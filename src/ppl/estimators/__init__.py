@@ -2,10 +2,10 @@
 
 Every estimator is unbiased, or the program is refused, but for those that set `biased = True`:
 `GumbelSoftmax`, `StraightThrough`, `GumbelRao` and `Unscored`. Their derivatives do not have the right
-expected value; they trade that for a low variance. The library never picks one: a choice has it only where a program names
-it, no default is one, and messages list them apart, after "biased:". Whatever else the program makes stays as
-sound as it was: other choices keep unbiased derivatives of the program *in which the biased choice is relaxed
-as it is*, and the check for jumps looks at all of it.
+expected value; they trade that for a low variance. The library never picks one: a choice has it only where
+a program names it, no default is one, and messages list them apart, after "biased:". Whatever else the
+program makes stays as sound as it was: other choices keep unbiased derivatives of the program *in which the
+biased choice is relaxed as it is*, and the check for jumps looks at all of it.
 """
 
 from ppl.estimators import baselines as baselines

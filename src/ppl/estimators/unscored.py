@@ -19,7 +19,8 @@ class Unscored(Estimator):
 
         d/dtheta E[f(x; theta)] is taken to be E[f'(x; theta)]
 
-    as if the law of `x` did not depend on the parameters. What is left out, `E[f(x) d/dtheta log p(x)]`, may be small beside its own noise. Filtering bounds are mostly trained so: the score of the ancestors is
+    as if the law of `x` did not depend on the parameters. What is left out, `E[f(x) d/dtheta log p(x)]`, may
+    be small beside its own noise. Filtering bounds are mostly trained so: the score of the ancestors is
     dropped, `ppl.infer.Multinomial(Unscored())`.
 
     Example:
