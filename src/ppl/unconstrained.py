@@ -26,7 +26,8 @@ from ppl.transforms.position import start
 from ppl.transforms.stage import Staged
 from ppl.transforms.trace_axes import from_trace, raw_axes, to_trace
 
-_WAY_OUT = "condition on it, or move it by another kernel."
+WAY_OUT = "condition on it, or move it by another kernel."
+"""What to do about a choice that no real numbers stand for."""
 
 
 class Slot(NamedTuple):
@@ -68,8 +69,8 @@ class Unconstrained:
         target: the measure.
     """
 
-    def __init__(self, target: Measure) -> None:
-        self.target = target
+    def __init__(self, target: Measure, hint: str = WAY_OUT) -> None:
+        self.target, self.hint = target, hint
 
     def __repr__(self) -> str:
         return f"unconstrained({self.target!r})"
@@ -113,7 +114,7 @@ class Unconstrained:
         for address, items in staged.choices.items():
             if address in given:
                 continue
-            shapes = {_real_shape(item) for item in items}
+            shapes = {_real_shape(item, self.hint) for item in items}
             if len(shapes) > 1:
                 raise UnsupportedProgram(
                     f"the choice {items[0].site.where} has supports of several dimensions in several "
@@ -180,11 +181,11 @@ class Unconstrained:
 
 
 jax.tree_util.register_pytree_node(
-    Unconstrained, lambda u: ((u.target,), None), lambda _, children: Unconstrained(*children)
+    Unconstrained, lambda u: ((u.target,), u.hint), lambda hint, children: Unconstrained(*children, hint)
 )
 
 
-def unconstrained(target: Measure) -> Unconstrained:
+def unconstrained(target: Measure, hint: str = WAY_OUT) -> Unconstrained:
     """The latent choices of a target as one real vector, by NumPyro's bijections.
 
     The layout: addresses in the order of the program, the real numbers of each raveled in the order of a
@@ -196,6 +197,7 @@ def unconstrained(target: Measure) -> Unconstrained:
 
     Args:
         target: a conditioned program, or one without observations.
+        hint: what to do about a choice that no real numbers stand for, for the message.
 
     Raises:
         TypeError: the target is no program.
@@ -222,7 +224,7 @@ def unconstrained(target: Measure) -> Unconstrained:
     Reference: Carpenter, Gelman, Hoffman et al., "Stan: a probabilistic programming language", 2017.
     """
     split(target)
-    latent = Unconstrained(target)
+    latent = Unconstrained(target, hint)
     _ = latent.slots
     return latent
 
@@ -242,26 +244,26 @@ def split(target: Measure, what: str = "unconstrained") -> tuple[Program, Choice
     return program, target.observed if isinstance(target, Conditioned) else Choices()
 
 
-def _real_shape(item: Occurrence) -> tuple[int, ...]:
+def _real_shape(item: Occurrence, hint: str) -> tuple[int, ...]:
     """The shape of the real numbers of one lane and step."""
     if item.is_joint:
-        raise estimated(item.site)
+        raise estimated(item.site, hint)
     found: list[tuple[int, ...]] = []
 
     def note(distribution: Any) -> None:  # a support may depend on arrays, which are not known here
-        found.append(tuple(_bijection(item.site, distribution).inverse_shape(item.site.shape)))
+        found.append(tuple(bijection(item.site, distribution, hint).inverse_shape(item.site.shape)))
 
     jax.eval_shape(note, item.distribution)
     return found[0]
 
 
-def _bijection(site: Site, distribution: Any) -> Any:
-    return bijection(site, distribution, _WAY_OUT)
-
-
 def _rule(latent: Unconstrained, given: dict[Address, Any], *, inverse: bool) -> Constrain:
     shapes = {address: _own(slot) for address, slot in latent.slots.items()}
-    return Constrain(frozenset(given), shapes, _bijection, inverse=inverse)
+
+    def to_support(site: Site, distribution: Any) -> Any:
+        return bijection(site, distribution, latent.hint)
+
+    return Constrain(frozenset(given), shapes, to_support, inverse=inverse)
 
 
 def _own(slot: Slot) -> tuple[int, ...]:

@@ -1,3 +1,6 @@
 """Ready-made variational families, as programs over any conditioned model."""
 
+from ppl.guides.full_rank import FullRank as FullRank
+from ppl.guides.low_rank import LowRank as LowRank
 from ppl.guides.mean_field import MeanField as MeanField
+from ppl.transported import Transported as Transported

@@ -86,12 +86,12 @@ class Constrain(Rule):
         sites = equation.params["sites"]
         if all(site.address in self.given for site in sites):
             return Joint([here.feed[site.address] for site in sites])
-        raise estimated(sites[0])
+        raise estimated(sites[0], "condition on it.")
 
 
-def estimated(site: Site) -> UnsupportedProgram:
+def estimated(site: Site, hint: str) -> UnsupportedProgram:
     """The refusal of a choice whose density is estimated."""
     return UnsupportedProgram(
-        f"the choice {site.where} is of a measure whose density is estimated, so no real numbers stand for "
-        "it alone: condition on it, or move it by another kernel."
+        f"the choice {site.where} is of a measure that makes its choices together, with a density that is "
+        f"mostly estimated, so no real numbers stand for it: {hint}"
     )
