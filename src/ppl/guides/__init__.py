@@ -1,5 +1,6 @@
 """Ready-made variational families, as programs over any conditioned model."""
 
+from ppl.guides.flow import Flow as Flow
 from ppl.guides.full_rank import FullRank as FullRank
 from ppl.guides.low_rank import LowRank as LowRank
 from ppl.guides.mean_field import MeanField as MeanField
