@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, override
 
 import jax
+import numpy as np
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
@@ -16,18 +17,20 @@ from ppl.compiled import compiled
 from ppl.distributions.density import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.given import prepared
-from ppl.joint import joint_p
 from ppl.measure import Distribution, Measure
 from ppl.program import Conditioned, Program
 from ppl.refusal import unmoved
 from ppl.source import user_line
 from ppl.trace import Trace
+from ppl.transported import Transported
 from ppl.transforms import jax_internals as internals
+from ppl.transforms.occurrences import Occurrence
 from ppl.transforms.interpret import walk
 from ppl.transforms.position import start
 from ppl.transforms.run import Run
 from ppl.transforms.stage import Staged
 from ppl.transforms.witness import total, witness
+from ppl.unconstrained import Unconstrained, split
 
 
 def detached(measure: Measure) -> Detached:
@@ -138,6 +141,8 @@ def held(measure: Measure) -> Measure:
         return Conditioned(held(measure.program), measure.observed)
     if isinstance(measure, Detached):
         return held(measure.measure)
+    if isinstance(measure, Transported):
+        return _held_transported(measure)
     raise UnsupportedProgram(f"the parameters of {measure!r}, a {type(measure).__name__}, are not known.")
 
 
@@ -160,12 +165,29 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def _fixed(staged: Staged) -> Staged:
-    if internals.holds(staged.jaxpr, frozenset({joint_p})):
-        sites = [items[0].site.where for items in staged.choices.values() if items[0].is_joint]
+def _held_transported(measure: Transported) -> Transported:
+    if not measure.is_exact:
         raise UnsupportedProgram(
-            f"the choice {sites[0]} has a density that is estimated together with its draw: it cannot be "
-            "detached from it, nor held fixed."
+            f"{measure!r} makes {', '.join(map(repr, measure.latent.conditional))} in some runs only, so its "
+            "density is estimated together with its draw: it cannot be detached from it, nor held fixed. Use "
+            "`ppl.elbo` or `ppl.iwelbo`, or a guide with a distribution for each choice "
+            "(`ppl.guides.MeanField`)."
+        )
+    latent = Unconstrained(held(measure.latent.target), measure.latent.hint)
+    law, transform = jax.tree.map(_stopped, (measure.law, measure.transform))
+    return Transported(latent, law, transform, measure.layers, measure.name)
+
+
+def _stopped(x: Any) -> Any:
+    return stop_gradient(x) if isinstance(x, jax.Array | np.ndarray | float) else x
+
+
+def _fixed(staged: Staged) -> Staged:
+    items = [items[0] for items in staged.choices.values() if items[0].is_joint]
+    if inexact := [item.site.where for item in items if not item.site.exact]:
+        raise UnsupportedProgram(
+            f"the choice {inexact[0]} has a density that is estimated together with its draw, or a support "
+            "whose ends may move: it cannot be detached from it, nor held fixed."
         )
     _check_closed(staged.jaxpr)
     consts = [stop_gradient(x) for x in staged.jaxpr.consts]
@@ -194,6 +216,8 @@ def _log_density(measure: Measure, choices: Any) -> jax.Array:
         return _log_density(measure.program, merge(measure.observed, choices))
     if isinstance(measure, Program):
         return compiled(_score, measure, Choices(choices))
+    if isinstance(measure, Transported):
+        return with_fixed_support(measure, choices, held(measure).log_density(choices))
     score = held(measure).log_density(choices)
     assert isinstance(measure, Distribution), "the only other class whose parameters are known"
     ends = _ends(measure.numpyro)
@@ -206,12 +230,35 @@ def _score(program: Program, choices: Choices) -> jax.Array:
     given = start(feed=prepared(staged, choices, complete=True))
     score = walk(fixed.jaxpr, fixed.arrays, Run(record=False), given).totals["log_density"]
     items = [item for occurrences in staged.choices.values() for item in occurrences]
-    moving = [item.site.where for item in items if _ends(item.distribution)]
-    if not moving:
-        return score
+    return _unmoved_ends(staged, items, choices, score)
+
+
+def with_fixed_support(guide: Measure, choices: Any, number: jax.Array) -> jax.Array:
+    """The number; a derivative along which a parameter moves an end of a joint guide's support is refused.
+
+    Of other guides every choice is looked at where it is made.
+    """
+    if not isinstance(guide, Transported):
+        return number
+    program, observed = split(guide.latent.target)
+    items = [slot.item for slot in guide.latent.slots.values()]
+    return _unmoved_ends(program.stage(), items, merge(observed, choices), number)
+
+
+def _unmoved_ends(
+    staged: Staged, items: list[Occurrence], choices: Mapping[Any, Any], number: jax.Array
+) -> jax.Array:
+    items = [item for item in items if not item.is_joint and _ends(item.distribution)]
+    if not items:
+        return number
+    addresses = {item.site.address for item in items}
     # At fixed choices: an end that moves only because an earlier choice does is no end of the whole.
     feed = prepared(staged, jax.tree.map(stop_gradient, choices), complete=True)
-    return unmoved(score, witness(staged, feed, lambda _, distribution: _ends(distribution)), _why(moving))
+
+    def pick(site: Any, distribution: Any) -> Any:
+        return _ends(distribution) if site.address in addresses else ()
+
+    return unmoved(number, witness(staged, feed, pick), _why([item.site.where for item in items]))
 
 
 def _ends(distribution: Any) -> list[Any]:

@@ -1,4 +1,7 @@
-"""Measures whose density is estimated, by choices that they make beside those that they keep."""
+"""Measures of two programs, which draw and score: what they draw beside the choices that they keep is hidden.
+
+Most have an estimated density (a marginal); where scoring makes no choice, it is exact.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,26 @@ class Drawn(NamedTuple):
 
 
 class EstimatedMeasure(Measure):
-    """A measure without a density in closed form: what it draws beside the choices that it keeps is hidden.
+    """A measure that keeps some of what it draws, mostly without a density in closed form.
 
     A class of them says how it is drawn and scored, as programs of hidden choices. The rest follows, also how
     it is a part of other programs.
+
+    Attributes:
+        layers: of estimators.
+        is_exact: whether the density is no estimate: scoring makes no choice, and draws with their own
+            log density.
+        is_fixed: whether no parameter is known to move an end of the support.
     """
 
     layers: tuple[Using, ...] = ()
+    is_exact: bool = False
+    is_fixed: bool = False
+
+    @property
+    def family(self) -> str:
+        """Its name, for messages."""
+        return type(self).__name__.lower()
 
     @abstractmethod
     def draw(self) -> Drawn:
@@ -68,10 +84,10 @@ class EstimatedMeasure(Measure):
     def __matmul__(self, address: str | tuple[str, ...]) -> Choices:
         staged = self._staged_draw()
         kept = _kept(staged)
-        source, family = user_line(), type(self).__name__.lower()
+        source, exact = user_line(), self.is_exact and self.is_fixed
         sites = tuple(
             Site(
-                address=name, recorded=True, family=family, tree=None, shape=aval.shape, dtype=aval.dtype,
+                address=name, recorded=True, family=self.family, exact=exact, tree=None, shape=aval.shape, dtype=aval.dtype,
                 batch_shape=(), source=source,
             )
             for name, aval in kept.leaves()

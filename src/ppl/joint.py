@@ -1,8 +1,8 @@
-"""The primitive of a joint choice: several values drawn together, whose density is estimated.
+"""The primitive of a joint choice: several values drawn together, with one density, mostly estimated.
 
 A marginal or a normalized measure draws values at its addresses from choices that stay hidden, and has no
-density in closed form. In a staged program it is one equation with two programs, of which an interpreter
-runs one:
+density in closed form; a guide over a vector has one of all its choices (`Site.exact`). In a staged program
+it is one equation with two programs, of which an interpreter runs one:
 
 - `draw`, from the operands: values, and an estimate whose reciprocal is unbiased for that of their density;
 - `score`, from the operands and given values: the logarithm of an unbiased estimate of their density.

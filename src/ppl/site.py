@@ -61,6 +61,7 @@ class Site:
         baseline: whether the estimator has a baseline that is known at the choice.
         control: whether the estimator has a control variate.
         excess: from which order of derivative on the estimator has an excess; zero for never.
+        exact: of a joint choice, whether its density is no estimate, and no end of its support moves.
     """
 
     address: Address
@@ -84,6 +85,7 @@ class Site:
     baseline: bool = False
     control: bool = False
     excess: int = 0
+    exact: bool = False
 
     def __repr__(self) -> str:
         return f"{self.family} @ {show(self.address)!r}"

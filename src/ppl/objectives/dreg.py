@@ -18,7 +18,8 @@ from ppl.objectives.supports import check_supports
 from ppl.program import Program
 from ppl.refusal import differentiated_once, unmoved
 from ppl.site import Site
-from ppl.transforms.occurrences import Occurrence
+from ppl.transforms.occurrences import Occurrence, choice_equations
+from ppl.transported import Transported
 from ppl.transforms.witness import total, witness
 
 _ONCE = (
@@ -104,9 +105,11 @@ def _all_pathwise(guide: Measure, choices: Any, number: jax.Array) -> jax.Array:
         if (guide.estimator or default_estimator(guide.numpyro)).pathwise:
             return number
         return unmoved(number, total(guide.numpyro), _why([f"{guide.family} ({guide.source})"]))
+    if isinstance(guide, Transported) and guide.is_exact:
+        return number if guide.is_pathwise else unmoved(number, total(guide.law), _why([repr(guide)]))
     staged = guide.stage() if isinstance(guide, Program) else None
     items = [] if staged is None else [item for found in staged.choices.values() for item in found]
-    if staged is None or any(item.is_joint for item in items):
+    if staged is None or any(item.is_joint and not item.site.exact for item in items):
         raise UnsupportedProgram(
             f"dreg needs the density of its guide, and that of {guide!r} is estimated. Use `ppl.iwelbo`."
         )
@@ -114,6 +117,8 @@ def _all_pathwise(guide: Measure, choices: Any, number: jax.Array) -> jax.Array:
     scored = {item.site: item.site.where for item in items if not _is_pathwise(guide, item)}
     if not scored:
         return number
+    if joint := [item.site.where for item in items if item.is_joint and item.site in scored]:
+        raise UnsupportedProgram(_why(joint))
 
     def pick(site: Site, distribution: Any) -> Any:
         return distribution if site in scored else ()
@@ -123,7 +128,14 @@ def _all_pathwise(guide: Measure, choices: Any, number: jax.Array) -> jax.Array:
 
 
 def _is_pathwise(guide: Program, item: Occurrence) -> bool:
-    return (guide.chosen(item.site, item.distribution) or item.estimator).pathwise
+    if not item.is_joint:
+        return (guide.chosen(item.site, item.distribution) or item.estimator).pathwise
+    for equation in choice_equations(item.calls[-1].params["draw"]):
+        site = equation.params["site"]
+        distribution, estimator = site.one_lane([variable.aval for variable in equation.invars])
+        if not (guide.chosen(site, distribution) or estimator).pathwise:
+            return False
+    return True
 
 
 def _why(choices: list[str]) -> str:

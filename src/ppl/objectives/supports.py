@@ -13,6 +13,7 @@ from ppl.errors import SupportMismatch
 from ppl.measure import Distribution, Measure
 from ppl.program import Conditioned, Program
 from ppl.transforms.occurrences import Occurrence
+from ppl.transported import Transported
 
 
 def check_supports(target: Measure, guide: Measure, objective: str, *, zero_weights: bool = False) -> None:
@@ -68,6 +69,10 @@ def _choices(measure: Measure) -> dict[Any, Known]:
         }
     if isinstance(measure, Distribution):
         return {(): (measure.numpyro, f"{measure.family} ({measure.source})", None)}
+    if isinstance(measure, Transported):  # its choices have the supports of its target's
+        latent = [slot.item.name[0] for slot in measure.latent.slots.values()]
+        known = _choices(measure.latent.target)
+        return {address: known[address] for address in latent if address in known}
     return dict(_made(measure)) if isinstance(measure, Program) else {}
 
 

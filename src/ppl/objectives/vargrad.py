@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ppl.detached import with_fixed_support
 from ppl.estimators.protocol import moved
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, check_attached, frozen
@@ -64,7 +65,8 @@ def vargrad(particles: int) -> Callable[[Measure, Measure], jax.Array]:
 
         def particle(_: jax.Array) -> tuple[jax.Array, jax.Array]:
             choices = proposal.propose().choices
-            return target.log_density(choices), guide.log_density(choices)
+            log_q = with_fixed_support(guide, choices, guide.log_density(choices))
+            return target.log_density(choices), log_q
 
         log_p, log_q = jax.vmap(particle)(jnp.arange(particles))
         check_supports(target, guide, "vargrad")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ppl.site import Site
-from ppl.transforms.interpret import Outcome, Rule, walk
+from ppl.transforms.interpret import Joint, Outcome, Rule, walk
 from ppl.transforms.naming import Name
 from ppl.transforms.position import Here, start
 from ppl.transforms.stage import Staged
@@ -34,6 +34,10 @@ class _Sum(Rule):
     def choose(self, name: Name, site: Site, operands: list[Any], here: Here) -> Outcome:
         sums = site.per_lane(lambda distribution, _: total(self.pick(site, distribution)), operands)
         return Outcome(here.feed[site.address], {"picked": jnp.sum(sums)})
+
+    @override
+    def joint(self, equation: Any, operands: list[Any], here: Here) -> Joint:
+        return Joint([here.feed[site.address] for site in equation.params["sites"]])
 
 
 def total(tree: Any) -> Any:

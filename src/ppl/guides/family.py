@@ -1,0 +1,86 @@
+"""What every ready-made guide is: a function from parameters to a measure over a target's latent choices."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ppl.given import coerced
+from ppl.guides.start import finite_start
+from ppl.measure import Measure
+from ppl.unconstrained import split
+
+
+class Family(ABC):
+    """A guide of a target: called with parameters it gives a measure over the target's latent choices.
+
+    Attributes:
+        target: a conditioned program, or one without observations.
+    """
+
+    def __init__(self, target: Measure) -> None:
+        split(target, type(self).__name__)
+        self.target = target
+        _ = self.blank
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.target!r})"
+
+    @abstractmethod
+    def __call__(self, params: Any) -> Measure:
+        """The guide with these parameters, a measure over the latent choices."""
+
+    @property
+    @abstractmethod
+    def blank(self) -> Any:
+        """Shapes and dtypes of the parameters, a pytree of `jax.ShapeDtypeStruct`."""
+
+    @abstractmethod
+    def _start(self, key: jax.Array, radius: jax.Array, scale: float) -> Any:
+        """Parameters with locations at most `radius` from zero in unconstrained space."""
+
+    def initial(self, key: jax.Array, scale: float = 0.1) -> Any:
+        """Parameters at which the target's log density and its derivative are finite at a draw.
+
+        Locations are uniform between -2 and 2, nearer to zero with every attempt that fails.
+
+        Args:
+            key: of the locations.
+            scale: the standard deviation of every real number, in unconstrained space.
+
+        Raises:
+            NonFiniteObjective: 20 attempts have failed.
+        """
+        return finite_start(self.target, lambda key, radius: self._start(key, radius, scale), self, key)
+
+    @property
+    def size(self) -> int:
+        """How many numbers the parameters are: what an encoder puts out."""
+        return sum(x.size for x in jax.tree.leaves(self.blank))
+
+    def unravel(self, vector: Any) -> Any:
+        """Parameters from one vector of `size` numbers, the output of an encoder.
+
+        Raises:
+            ChoiceShapeError: a vector of another size.
+        """
+        what = f"the parameters of {self!r}, raveled,"
+        dtype = jnp.promote_types(jnp.result_type(float), jnp.result_type(vector))
+        vector = coerced(vector, (self.size,), dtype, what)
+        leaves, structure = jax.tree.flatten(self.blank)
+        ends = [0]
+        for leaf in leaves:
+            ends.append(ends[-1] + leaf.size)
+        parts = [
+            vector[a:b].reshape(x.shape).astype(x.dtype)
+            for a, b, x in zip(ends, ends[1:], leaves, strict=False)
+        ]
+        return jax.tree.unflatten(structure, parts)
+
+
+def blank_of(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """A parameter of this shape, of the default float."""
+    return jax.ShapeDtypeStruct(shape, jnp.result_type(float))
