@@ -110,7 +110,11 @@ class Redrawn(NamedTuple):
 
 
 def redrawn(
-    program: Stageable, observed: Choices, choices: Choices, addresses: tuple[str | Address, ...], bind: Rebind
+    program: Stageable,
+    observed: Choices,
+    choices: Choices,
+    addresses: tuple[str | Address, ...],
+    bind: Rebind,
 ) -> Redrawn:
     """Inside a program: `choices`, some of them drawn anew.
 

@@ -63,7 +63,9 @@ class Edit(Rule):
         scores = score_choice(site, operands, value)
 
         def among(where: Any) -> Any:
-            return jnp.sum(jnp.where(where.reshape(where.shape + (1,) * (scores.ndim - where.ndim)), scores, 0))
+            return jnp.sum(
+                jnp.where(where.reshape(where.shape + (1,) * (scores.ndim - where.ndim)), scores, 0)
+            )
 
         total, nothing = jnp.sum(scores), jnp.zeros((), scores.dtype)
         drawn = total if kept is None else nothing if kept.where is None else among(~kept.where)
