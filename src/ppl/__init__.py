@@ -62,6 +62,7 @@ from ppl.train.fit import FitResult as FitResult
 from ppl.train.fit import fit as fit
 from ppl.transforms.one_term import one_term as one_term
 from ppl.transforms.vouched import continuous as continuous
+from ppl.unconstrained import unconstrained as unconstrained
 
 if TYPE_CHECKING:
     from ppl import testing as testing
