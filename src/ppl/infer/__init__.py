@@ -5,8 +5,12 @@ from ppl.infer.algorithm import Particles as Particles
 from ppl.infer.algorithm import Retained as Retained
 from ppl.infer.algorithm import Sample as Sample
 from ppl.infer.importance import Importance as Importance
+from ppl.infer.moves import HMC as HMC
+from ppl.infer.moves import MALA as MALA
+from ppl.infer.moves import NUTS as NUTS
 from ppl.infer.moves import Cycle as Cycle
 from ppl.infer.moves import Move as Move
+from ppl.infer.moves import RandomWalk as RandomWalk
 from ppl.infer.moves import Regenerate as Regenerate
 from ppl.infer.moves import Repeat as Repeat
 from ppl.infer.resampling import Multinomial as Multinomial

@@ -97,6 +97,15 @@ class Move(ABC):
         state, info = kernel.step(kernel.state)
         return kernel.choices(state), info
 
+    def adapted(self, density: Density, choices: Choices, steps: int) -> tuple[Move, Choices]:
+        """Inside a program: the move with parameters that suit a density, and where it has come to meanwhile.
+
+        By default nothing is adapted, and it makes that many steps.
+        """
+        kernel = self.start(density, choices)
+        state, _ = jax.lax.scan(lambda state, _: kernel.step(state), kernel.state, None, length=steps)
+        return self, kernel.choices(state)
+
 
 def density_of(target: Measure, what: str) -> Density:
     """A target as what moves leave invariant.
