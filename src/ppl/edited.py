@@ -51,7 +51,7 @@ def regenerate(
     program: Stageable, before: Stageable, key: jax.Array, trace: Trace, addresses: tuple[str | Address, ...],
     observed: Choices,
 ) -> tuple[Trace, jax.Array]:  # fmt: skip
-    """See `ppl.Measure.regenerate`; `before` is the program that the trace is of, `observed` stays as it is."""
+    """See `ppl.Measure.regenerate`; `before` is the program of the trace, and `observed` stays as it is."""
     trace = undifferentiated(trace, DRAWS)
     staged = fixed(program.stage(), DRAWS)
     selected = chosen(program, staged, addresses, observed)

@@ -147,7 +147,7 @@ class Program(Measure):
     def regenerate_given(
         self, key: jax.Array, trace: Trace, addresses: str | Iterable[str | Address], observed: Choices
     ) -> tuple[Trace, jax.Array]:
-        """`regenerate` of what is not observed; what is stays as it is, also where another branch makes it."""
+        """`regenerate` where `observed` stays as it is, also in a branch that is newly taken."""
         wanted = (addresses,) if isinstance(addresses, str) else tuple(addresses)
         return compiled(regenerate, self, self._before(trace), check_key(key), trace, wanted, observed)
 

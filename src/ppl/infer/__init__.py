@@ -4,6 +4,8 @@ from ppl.infer.algorithm import Algorithm as Algorithm
 from ppl.infer.algorithm import Particles as Particles
 from ppl.infer.algorithm import Retained as Retained
 from ppl.infer.algorithm import Sample as Sample
+from ppl.infer.chains import Chains as Chains
+from ppl.infer.chains import chains as chains
 from ppl.infer.importance import Importance as Importance
 from ppl.infer.moves import HMC as HMC
 from ppl.infer.moves import MALA as MALA

@@ -60,8 +60,8 @@ class Annealed(Algorithm):
         temperatures: after zero, increasing to one; or their number `n`, for `(i / n)^3`, which are dense
             where the target begins to matter. `ppl.infer.temperatures` finds some.
         proposal: a measure over the target's choices, or a function that makes one of what the target is
-            conditioned on. It must cover the target. By default the program itself draws what is not observed,
-            so that the density of what is observed is tempered.
+            conditioned on. It must cover the target. By default the program itself draws what is not
+            observed, so that the density of what is observed is tempered.
 
     Raises:
         UnsupportedProgram: the target is no program, or its density or the proposal's is estimated.
@@ -169,8 +169,8 @@ _META = ["particles", "resampling", "threshold"]
 class Tempered(Annealed):
     """A sequential Monte Carlo sampler: annealed particles that are resampled by their weights on the way.
 
-    As `Annealed`, and before a move particles are resampled where they have become unequal. The product of the
-    mean weights in between estimates the normalizing constant without bias.
+    As `Annealed`, and before a move particles are resampled where they have become unequal. The product of
+    the mean weights in between estimates the normalizing constant without bias.
 
     Args:
         particles, move, temperatures, proposal: see `Annealed`.
@@ -223,7 +223,7 @@ class Tempered(Annealed):
 
 
 def resampled(scheme: Resampling, cloud: Cloud, keeps: bool = False) -> Cloud:
-    """Inside a program: particles resampled by their weights; with `keeps`, all but the first, which stays."""
+    """Inside a program: particles resampled by their weights; with `keeps`, the first stays."""
     weights = cloud.log_weights
     count = len(weights)
     if keeps:

@@ -37,8 +37,8 @@ class Kept(NamedTuple):
 class Edit(Rule):
     """A run in which each instance of a choice is kept or drawn, as a feed of `Kept` says.
 
-    It adds up the log density of all that is made, as `weight` that of what is weighed, and as `drawn` that of
-    what is not kept; it records the values, and at `(address, MADE)` where they are made at all.
+    It adds up the log density of all that is made, as `weight` that of what is weighed, and as `drawn` that
+    of what is not kept; it records the values, and at `(address, MADE)` where they are made at all.
 
     Attributes:
         bind: draws by making a choice of the surrounding program; `None` to draw from noise.

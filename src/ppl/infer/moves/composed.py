@@ -62,6 +62,15 @@ class Cycle(Move):
     def reversed(self) -> Cycle:
         return Cycle(*(move.reversed for move in reversed(self.moves)))
 
+    @override
+    def adapted(self, density: Density, choices: Choices, steps: int) -> tuple[Move, Choices]:
+        """Each in turn, given where the others have come to; then as many steps of the whole."""
+        moves = []
+        for move in self.moves:
+            move, choices = move.adapted(density, choices, steps)
+            moves.append(move)
+        return Move.adapted(Cycle(*moves), density, choices, steps)
+
     def tree_flatten(self) -> tuple[Any, Any]:
         """As a pytree, of the moves."""
         return self.moves, None
@@ -110,6 +119,11 @@ class Repeat(Move):
     @override
     def reversed(self) -> Repeat:
         return Repeat(self.move.reversed, self.times)
+
+    @override
+    def adapted(self, density: Density, choices: Choices, steps: int) -> tuple[Move, Choices]:
+        move, choices = self.move.adapted(density, choices, steps)
+        return Repeat(move, self.times), choices
 
     def tree_flatten(self) -> tuple[Any, Any]:
         """As a pytree, of the move."""

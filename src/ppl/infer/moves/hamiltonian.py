@@ -48,11 +48,8 @@ class Hamiltonian(RealMove):
             **self.further,
         )
         found, _ = warmup.run(fresh_key(), here.vector, num_steps=steps)
-        move = replace(
-            self,  # type: ignore[type-var]
-            step_size=found.parameters["step_size"], inverse_mass_matrix=found.parameters["inverse_mass_matrix"],
-        )  # fmt: skip
-        return move, here.choices(found.state.position)
+        tuned = {name: found.parameters[name] for name in _DATA}
+        return replace(self, **tuned), here.choices(found.state.position)  # pyright: ignore
 
 
 def _nothing(*_: Any) -> None:
@@ -70,8 +67,8 @@ class HMC(Hamiltonian):
     Args:
         step_size: of the leapfrog integrator.
         steps: how many make a trajectory, a gradient each.
-        inverse_mass_matrix: about the covariance of the target in unconstrained space: a vector for a diagonal
-            one, or a matrix. By default the identity.
+        inverse_mass_matrix: about the covariance of the target in unconstrained space: a vector for a
+            diagonal one, or a matrix. By default the identity.
         only: the addresses that move, or what they begin with; the others are held fixed.
 
     In `ppl.infer.chains` step size and mass matrix are adapted during warmup.
@@ -120,8 +117,8 @@ class NUTS(Hamiltonian):
 
     Args:
         step_size: of the leapfrog integrator.
-        inverse_mass_matrix: about the covariance of the target in unconstrained space: a vector for a diagonal
-            one, or a matrix. By default the identity.
+        inverse_mass_matrix: about the covariance of the target in unconstrained space: a vector for a
+            diagonal one, or a matrix. By default the identity.
         doublings: a trajectory has at most two to this power steps.
         only: the addresses that move, or what they begin with; the others are held fixed.
 

@@ -139,8 +139,8 @@ def check_exact(measure: Measure, what: str) -> None:
         items = [item for items in staged.choices.values() for item in items if item.is_joint]
         raise UnsupportedProgram(
             f"{what} compares densities of {program!r}, whose choice {items[0].site.where} has one that is "
-            "estimated anew each time, so that nothing would be left invariant. Make what it sums out a choice "
-            "of the program, or use ppl.infer.Importance."
+            "estimated anew each time, so that nothing would be left invariant. Make what it sums out a "
+            "choice of the program, or use ppl.infer.Importance."
         )
 
 

@@ -85,8 +85,8 @@ def _check_fixed(density: Density, rest: Choices, what: str) -> None:
         items = everything[address]
         if any(item.branches or item.site.masked for item in items):
             raise UnsupportedProgram(
-                f"{what} holds {items[0].site.where} fixed, which is made in some runs only: where a moved choice "
-                "changes the branch it has no value. Move it along, or draw both anew by Regenerate."
+                f"{what} holds {items[0].site.where} fixed, which is made in some runs only: where a moved "
+                "choice changes the branch it has no value. Move it along, or draw both anew by Regenerate."
             )
 
 
@@ -128,9 +128,9 @@ class RealMove(Move):
 
 def _why(name: str, density: Density) -> str:
     return (
-        f"{name} accepts or rejects moves of the choices of {density.name}, which jumps where what they depend on "
-        "moves: the derivative would be biased. Hold fixed what it depends on (jax.lax.stop_gradient, or wake "
-        "phases), or move by Regenerate, whose acceptance is scored."
+        f"{name} accepts or rejects moves of the choices of {density.name}, which jumps where what they depend "
+        "on moves: the derivative would be biased. Hold fixed what it depends on (jax.lax.stop_gradient, or "
+        "a wake phase), or move by Regenerate, whose acceptance is scored."
     )
 
 

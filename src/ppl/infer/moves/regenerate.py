@@ -24,9 +24,9 @@ def _accept(probability: Any) -> Any:
 class Regenerate(Move):
     """A Metropolis-Hastings step that draws some choices anew from the program; reversible.
 
-    A proposal `x'` keeps the other choices, and draws those that only another branch makes, lane by lane. It is
-    accepted with probability `min(1, gamma(x') q(x | x') / (gamma(x) q(x' | x)))`, where `q` is the density of
-    what is drawn. It needs no derivatives, and may change how many choices there are.
+    A proposal `x'` keeps the other choices, and draws those that only another branch makes, lane by lane. It
+    is accepted with probability `min(1, gamma(x') q(x | x') / (gamma(x) q(x' | x)))`, where `q` is the
+    density of what is drawn. It needs no derivatives, and may change how many choices there are.
 
     Whether it is accepted is a choice at `"accept"`, scored if not chosen otherwise: derivatives go through.
 
