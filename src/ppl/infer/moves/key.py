@@ -17,7 +17,7 @@ from ppl.program import gen
 class KeyBits(npd.Distribution):
     """The bits of a key of JAX: independent fair coins, in words of 32."""
 
-    support = constraints.independent(constraints.nonnegative_integer, 1)
+    support = constraints.independent(constraints.nonnegative_integer, 1)  # pyright: ignore
 
     def __init__(self, *, validate_args: Any = None) -> None:
         super().__init__((), (_words(),), validate_args=validate_args)
