@@ -21,5 +21,6 @@ from ppl.infer.resampling import Stratified as Stratified
 from ppl.infer.resampling import Systematic as Systematic
 from ppl.infer.run import run as run
 from ppl.infer.smc import SMC as SMC
+from ppl.infer.temperatures import temperatures as temperatures
 from ppl.infer.tempered import Annealed as Annealed
 from ppl.infer.tempered import Tempered as Tempered

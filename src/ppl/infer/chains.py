@@ -16,17 +16,14 @@ from ppl.compiled import compiled
 from ppl.errors import NonFiniteObjective, UnsupportedProgram
 from ppl.families import uniform
 from ppl.infer.algorithm import unobserved
+from ppl.infer.keyed import keyed
 from ppl.infer.moves.move import Density, Info, Move, density_of
 from ppl.infer.moves.real import blackjax
 from ppl.measure import Measure
 from ppl.noise import check_key
 from ppl.source import user_line
-from ppl.transforms.hidden import Hidden
-from ppl.transforms.interpret import walk
-from ppl.transforms.position import start
 from ppl.transforms.stage import split, stage
 from ppl.unconstrained import unconstrained
-from ppl.undifferentiated import DRAWS, fixed
 
 ATTEMPTS = 20
 """How many points a chain tries to begin from."""
@@ -41,7 +38,7 @@ class Chains:
         choices: of each chain and draw, along two leading axes.
         log_density: of the target at each.
         acceptance: the probability with which each step was accepted.
-        divergent: whether a trajectory went wrong there, as where the density is too curved for the step size.
+        divergent: whether a trajectory went wrong there, as where the density is curved too much.
     """
 
     choices: Choices
@@ -113,9 +110,9 @@ def chains(
         draws: of each chain.
         warmup: steps of each chain before.
         chains: how many; they are lanes of one `jax.vmap`.
-        initial: choices to begin from, with chains along a leading axis. By default a continuous target begins
-            from uniform points between -2 and 2 in unconstrained space, any other from draws of its program; of
-            20 the first of finite density.
+        initial: choices to begin from, with chains along a leading axis. By default a continuous target
+            begins from uniform points between -2 and 2 in unconstrained space, any other from draws of its
+            program; of 20 the first of finite density.
 
     Returns:
         `Chains`. Look at `rhat` and `effective` before anything else.
@@ -161,15 +158,15 @@ def _checked(found: _Found, target: Measure, move: Move) -> Chains:
         return found.chains
     if not np.all(found.started):
         raise NonFiniteObjective(
-            f"{int(np.sum(~found.started))} of {len(found.started)} chains found no point of finite density of "
-            f"{target!r} in {ATTEMPTS} attempts. Give them some: `initial=`, choices with a leading axis of "
-            f"chains ({user_line()})."
+            f"{int(np.sum(~found.started))} of {len(found.started)} chains found no point of finite density "
+            f"of {target!r} in {ATTEMPTS} attempts. Give them some: `initial=`, choices with a leading axis "
+            f"of chains ({user_line()})."
         )
     if divergent := int(np.sum(found.chains.divergent)):
         warnings.warn(
-            f"{divergent} of {found.chains.divergent.size} steps diverged: {move!r} misses where the density of "
-            f"{target!r} is strongly curved, and its draws are biased. Choose a smaller step size, more warmup, or "
-            "another parameterization.",
+            f"{divergent} of {found.chains.divergent.size} steps diverged: {move!r} misses where the density "
+            f"of {target!r} is strongly curved, and its draws are biased. Choose a smaller step size, more "
+            "warmup, or another parameterization.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -177,10 +174,7 @@ def _checked(found: _Found, target: Measure, move: Move) -> Chains:
 
 
 def _run(target: Measure, move: Move, key: jax.Array, numbers: Any, initial: Choices | None) -> _Found:
-    program = lambda: _program(target, move, numbers, initial)
-    staged = fixed(stage(program, split(((), {}))), DRAWS)
-    here = start(key, jaxpr=staged.jaxpr)
-    return staged.returned(walk(staged.jaxpr, staged.arrays, Hidden(None), here).outputs)
+    return keyed(lambda: _program(target, move, numbers, initial), key)
 
 
 def _program(target: Measure, move: Move, numbers: Any, initial: Choices | None) -> _Found:
@@ -239,8 +233,8 @@ def _fitting(density: Density, initial: Choices, count: int) -> Choices:
     def one(x: Any, aval: Any) -> jax.Array:
         if jnp.shape(x) != (count, *aval.shape):
             raise ValueError(
-                f"initial has {count} chains along a leading axis: shape {(count, *aval.shape)} is wanted, got "
-                f"{jnp.shape(x)}"
+                f"initial has {count} chains along a leading axis: shape {(count, *aval.shape)} is wanted, "
+                f"got {jnp.shape(x)}"
             )
         return jnp.asarray(x, aval.dtype)
 

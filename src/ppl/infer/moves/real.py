@@ -128,9 +128,9 @@ class RealMove(Move):
 
 def _why(name: str, density: Density) -> str:
     return (
-        f"{name} accepts or rejects moves of the choices of {density.name}, which jumps where what they depend "
-        "on moves: the derivative would be biased. Hold fixed what it depends on (jax.lax.stop_gradient, or "
-        "a wake phase), or move by Regenerate, whose acceptance is scored."
+        f"{name} accepts or rejects moves of the choices of {density.name}, which jumps where what they "
+        "depend on moves: the derivative would be biased. Hold fixed what they depend on "
+        "(jax.lax.stop_gradient), or move by Regenerate, whose acceptance is scored."
     )
 
 
