@@ -12,7 +12,7 @@ from ppl.address import Address, canonical
 from ppl.choices import Choices, merge
 from ppl.choose import Using, layered
 from ppl.compiled import compiled
-from ppl.edited import regenerate, update
+from ppl.edited import Redrawn, redrawn, regenerate, update
 from ppl.errors import UnsupportedProgram
 from ppl.given import below, prepared
 from ppl.joint import needs_key
@@ -142,8 +142,18 @@ class Program(Measure):
     def regenerate(
         self, key: jax.Array, trace: Trace, addresses: str | Iterable[str | Address]
     ) -> tuple[Trace, jax.Array]:
+        return self.regenerate_given(key, trace, addresses, Choices())
+
+    def regenerate_given(
+        self, key: jax.Array, trace: Trace, addresses: str | Iterable[str | Address], observed: Choices
+    ) -> tuple[Trace, jax.Array]:
+        """`regenerate` where `observed` stays as it is, also in a branch that is newly taken."""
         wanted = (addresses,) if isinstance(addresses, str) else tuple(addresses)
-        return compiled(regenerate, self, self._before(trace), check_key(key), trace, wanted)
+        return compiled(regenerate, self, self._before(trace), check_key(key), trace, wanted, observed)
+
+    def redrawn(self, observed: Choices, choices: Choices, addresses: tuple[str | Address, ...]) -> Redrawn:
+        """Inside a program: `choices`, those at some addresses drawn anew; see `ppl.edited.redrawn`."""
+        return redrawn(self, observed, choices, addresses, self._bind((), False))
 
     def _before(self, trace: Trace) -> Program:
         """The program that a trace is of."""
@@ -236,6 +246,8 @@ class Conditioned(Measure):
     def regenerate(
         self, key: jax.Array, trace: Trace, addresses: str | Iterable[str | Address]
     ) -> tuple[Trace, jax.Array]:
+        if isinstance(self.program, Program):
+            return self.program.regenerate_given(key, trace, addresses, self.observed)
         return self.program.regenerate(key, trace, addresses)
 
     @override

@@ -6,14 +6,10 @@ import jax
 
 from ppl.compiled import compiled
 from ppl.infer.algorithm import Algorithm, Particles
+from ppl.infer.keyed import keyed
 from ppl.measure import Measure
 from ppl.noise import check_key
 from ppl.source import user_line
-from ppl.transforms.hidden import Hidden
-from ppl.transforms.interpret import walk
-from ppl.transforms.position import start
-from ppl.transforms.stage import split, stage
-from ppl.undifferentiated import DRAWS, fixed
 
 
 def run(target: Measure, algorithm: Algorithm, *, key: jax.Array) -> Particles:
@@ -48,6 +44,4 @@ def run(target: Measure, algorithm: Algorithm, *, key: jax.Array) -> Particles:
 
 
 def _run(target: Measure, algorithm: Algorithm, key: jax.Array) -> Particles:
-    staged = fixed(stage(lambda: algorithm.run(target), split(((), {}))), DRAWS)
-    here = start(key, jaxpr=staged.jaxpr)
-    return staged.returned(walk(staged.jaxpr, staged.arrays, Hidden(None), here).outputs)
+    return keyed(lambda: algorithm.run(target), key)

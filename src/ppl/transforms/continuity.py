@@ -68,6 +68,7 @@ from jax.core import Tracer
 
 from ppl.errors import DiscontinuousReparameterization, EstimatorNotAdmitted, UnsupportedProgram
 from ppl.inner import expect_p
+from ppl.refusal import undifferentiated_p
 from ppl.site import Site, sample_p
 from ppl.transforms import jax_internals as internals
 from ppl.transforms import jumps
@@ -168,6 +169,9 @@ def _equation(equation: Any, values: list[Value], walk: _Walk) -> list[Value]:
     primitive = equation.primitive
     if primitive is sample_p:
         return [_choice(equation, values, walk)]
+    if primitive is undifferentiated_p and values[0].tangent:
+        # JAX would refuse it too, when it comes to it; until then a jump might be named instead.
+        raise UnsupportedProgram(equation.params["why"])
     if primitive in _CONTROL:
         return _CONTROL[primitive](equation, values, walk)
     body = _called(equation)

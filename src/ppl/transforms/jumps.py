@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -77,6 +78,11 @@ def is_float(variable: Any) -> bool:
     return jnp.issubdtype(variable.aval.dtype, jnp.inexact)
 
 
+def is_number(dtype: Any) -> bool:
+    """Whether a dtype is that of numbers or truth values, and not of keys."""
+    return not jnp.issubdtype(dtype, jax.dtypes.extended)
+
+
 def is_layout(equation: Any) -> bool:
     """Whether an equation only rearranges its first operand."""
     return equation.primitive.name in LAYOUT and bool(equation.invars)
@@ -120,7 +126,8 @@ def keeps_numbers(equation: Any) -> bool:
     A narrower dtype merges neighbors, so that a comparison no longer tells them apart.
     """
     before, after = (variable.aval.dtype for variable in (equation.invars[0], equation.outvars[0]))
-    return jnp.promote_types(before, after) == after
+    # Keys of JAX are of dtypes that promote to nothing.
+    return before == after or (is_number(before) and jnp.promote_types(before, after) == after)
 
 
 def is_accounted(equation: Any, values: Sequence[Value]) -> bool:
