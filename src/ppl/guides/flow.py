@@ -130,9 +130,7 @@ class FlowTransform:
 
     def inverse(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The preimage, and the logarithm of the determinant of `forward` there."""
-        vector, log_det = self._bijection.inverse_and_log_det(
-            (image - self.loc) * jnp.exp(-self.log_scale)
-        )
+        vector, log_det = self._bijection.inverse_and_log_det((image - self.loc) * jnp.exp(-self.log_scale))
         return vector, jnp.sum(self.log_scale) - log_det
 
     @property

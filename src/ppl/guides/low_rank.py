@@ -63,9 +63,7 @@ class LowRank(OverVector):
 
     @override
     def law(self, params: dict[str, Any]) -> npd.LowRankMultivariateNormal:
-        return npd.LowRankMultivariateNormal(
-            params["loc"], params["factor"], jnp.exp(params["log_diagonal"])
-        )
+        return npd.LowRankMultivariateNormal(params["loc"], params["factor"], jnp.exp(params["log_diagonal"]))
 
     @override
     def _start(self, key: jax.Array, radius: jax.Array, scale: float) -> dict[str, Any]:
