@@ -38,9 +38,7 @@ class PerChoice(Family):
         """The shapes of the parameters of one lane and step of a choice: a dictionary, perhaps nested."""
 
     @abstractmethod
-    def replacement(
-        self, site: Site, distribution: Any, params: Parameters
-    ) -> tuple[Site, list[jax.Array]]:
+    def replacement(self, site: Site, distribution: Any, params: Parameters) -> tuple[Site, list[jax.Array]]:
         """The choice that is made instead, in one lane."""
 
     @override

@@ -51,9 +51,9 @@ def finite_start(
         if finite:
             return params
     raise NonFiniteObjective(
-        f"the log density of {target!r}, or its derivative, is not finite at {_ATTEMPTS} draws of a guide whose "
-        "locations are between -2 and 2 in unconstrained space. Give parameters of your own, and see where it "
-        "is not by the error of a first step of `ppl.fit`."
+        f"the log density of {target!r}, or its derivative, is not finite at {_ATTEMPTS} draws of a guide "
+        "whose locations are between -2 and 2 in unconstrained space. Give parameters of your own, and see "
+        "where it is not by the error of a first step of `ppl.fit`."
     )
 
 
