@@ -1,4 +1,4 @@
-"""Every ready-made guide, as a function from a target to the guide; the laws of test_laws.py run over them."""
+"""Every ready-made guide, as a function from a target to the guide, for the laws of test_laws.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def small_flow(key: Any, base: Any) -> Any:
     from flowjax.flows import coupling_flow, masked_autoregressive_flow
 
     make = masked_autoregressive_flow if base.shape == (1,) else coupling_flow
-    return make(key, base_dist=base, flow_layers=2, nn_width=6, nn_depth=1, invert=False)
+    return make(key, base_dist=base, flow_layers=2, nn_width=12, nn_depth=1, invert=False)
 
 
 class Fixed:
@@ -26,7 +26,7 @@ class Fixed:
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
 
-    def initial(self, key: Any) -> dict[str, Any]:
+    def initial(self, key: Any, scale: float = 0.1) -> dict[str, Any]:
         return {"nothing": jnp.zeros(())}
 
     def __call__(self, params: Any) -> Any:
@@ -51,4 +51,6 @@ OVER_VECTOR = {
     "Flow": lambda target: Flow(target, small_flow),
     "Transported": student,
 }
-GUIDES: dict[str, Any] = PER_CHOICE | OVER_VECTOR | {"laplace": at_the_mode}
+TRAINED: dict[str, Any] = PER_CHOICE | OVER_VECTOR
+GUIDES: dict[str, Any] = TRAINED | {"laplace": at_the_mode}
+"""The last is a law over the vector like the others; what is its own is in test_over_vector.py."""

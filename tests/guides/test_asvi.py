@@ -1,4 +1,4 @@
-"""Guides with the graph of the model: exact for a chain, and the prior where nothing of their own is mixed in."""
+"""Guides with the graph of the model: exact for a chain; the prior where nothing of their own is mixed in."""
 
 import jax
 import jax.numpy as jnp

@@ -7,7 +7,7 @@ import pytest
 
 import ppl
 
-from .registry import GUIDES, OVER_VECTOR
+from .registry import GUIDES
 
 KEY = jax.random.key(5)
 
@@ -19,7 +19,7 @@ def controls(mean=0.0):
     top = ppl.uniform(0.0, scale) @ "top"
 
     def chain(start):
-        return jax.lax.scan(lambda x, _: (ppl.normal(x, scale) @ "x", None), start, None, length=2)[0]
+        return jax.lax.scan(lambda x, _: (ppl.normal(x, 0.7) @ "x", None), start, None, length=2)[0]
 
     ends = jax.vmap(chain)(jnp.stack([mean + scale, top]))
     weights = ppl.dirichlet(jnp.full(3, 2.0)) @ "weights"

@@ -10,7 +10,7 @@ from jax.scipy.stats import gamma, norm
 from numpyro.distributions import biject_to, constraints
 
 import ppl
-from ppl.guides import Flow, FullRank, LowRank, MeanField, Transported, laplace
+from ppl.guides import Flow, FullRank, LowRank, Transported, laplace
 
 from .registry import small_flow
 
@@ -109,7 +109,7 @@ def test_a_correlated_normal_is_reached_exactly(name):
     values = jax.jit(jax.vmap(lambda key: objective.estimate(key, params)))(jax.random.split(KEY, 100))
     np.testing.assert_allclose(values, EVIDENCE, atol=1e-2)
     gap = 0.5 * np.log(np.diag(PRECISION).prod() / np.linalg.det(PRECISION))
-    assert gap > 0.4, "mean field is far from it"
+    assert gap > 0.15, "mean field does not reach it"
 
 
 def test_laplace_is_exact_for_a_normal():
@@ -158,8 +158,9 @@ def test_laplace_says_where_there_is_no_mode():
         ppl.UnsupportedProgram, match=r"not positive definite.*an eigenvalue is -\d.*along 'x'"
     ):
         laplace(target, start={"x": 0.0, "other": 0.0})
-    with pytest.raises(ppl.UnsupportedProgram, match=r"after 1 steps the density .* still rises"):
-        laplace(target, start={"x": 1.4, "other": 9.0}, steps=1)
+    far = ppl.gen(lambda: ppl.gamma(2.0, 1.0) @ "x")()
+    with pytest.raises(ppl.UnsupportedProgram, match=r"after 0 steps the density .* still rises, by about"):
+        laplace(far, start={"x": 1e6}, steps=0)
     with pytest.raises(ppl.UnsupportedProgram, match=r"inside a transformation such as jax.jit"):
         jax.jit(lambda key: laplace(target, key).log_normalizer)(KEY)
     with pytest.raises(TypeError, match="needs a key"):
@@ -173,15 +174,36 @@ def test_a_flow_bends_where_mean_field_does_not():
         ppl.normal(x**2, 0.3) @ "y"
 
     target = banana()  # normalized: the bound is at most zero
-    reached = {}
-    for name, guide, rate in (("flow", Flow(target, small_flow), 1e-2), ("mean", MeanField(target), 2e-2)):
-        objective = ppl.expectation(lambda p, guide=guide: ppl.elbo(target, guide(p)))
-        params = ppl.fit(
-            objective, guide.initial(KEY), optax.adam(rate), key=KEY, steps=800, num_samples=8, progress=False
-        ).params
-        reached[name] = objective.estimate(KEY, params, num_samples=2000)
-    assert -0.6 < reached["flow"] < 0.05
-    assert reached["mean"] < reached["flow"] - 0.15
+    guide = Flow(target, small_flow)
+    objective = ppl.expectation(lambda p: ppl.elbo(target, guide(p)))
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(5.0), optax.adam(optax.cosine_decay_schedule(0.02, 600))
+    )
+    params = ppl.fit(
+        objective,
+        guide.initial(KEY, scale=1.0),
+        optimizer,
+        key=KEY,
+        steps=600,
+        num_samples=16,
+        progress=False,
+    ).params
+    reached = objective.estimate(KEY, params, num_samples=2000)
+
+    # The best independent normals, by the bound in closed form: E[(y - x^2)^2] under moments of normals.
+    def independent(p):
+        m, s, n, t = p[0], jnp.exp(p[1]), p[2], jnp.exp(p[3])
+        fourth = m**4 + 6 * m**2 * s**2 + 3 * s**4
+        error = fourth - 2 * (m**2 + s**2) * n + n**2 + t**2
+        prior = -0.5 * (m**2 + s**2) - 0.5 * error / 0.09 - jnp.log(0.3)
+        return prior + p[1] + p[3] + 1.0
+
+    starts = jnp.array([[m, -1.0, m**2, -1.0] for m in (0.0, 0.5, 1.0)])
+    climb = jax.jit(
+        jax.vmap(lambda p: jax.lax.fori_loop(0, 4000, lambda _, p: p + 0.01 * jax.grad(independent)(p), p))
+    )
+    best = jax.vmap(independent)(climb(starts)).max()
+    assert best < -0.5 < -0.25 < reached < 0.05
 
 
 @ppl.gen
@@ -240,7 +262,7 @@ def test_a_parameter_that_moves_an_end_of_the_support_is_seen():
     truth = lambda end: jnp.sum(w * norm.logpdf(0.5, x(end), 1.0)) / w.sum()
     found = jax.jit(jax.vmap(lambda key: plain.grad(key, 2.0)))(jax.random.split(KEY, 20_000))
     assert abs(found.mean() - jax.grad(truth)(2.0)) < 5 * found.std() / 20_000**0.5
-    for bound in (ppl.sticking_the_landing, ppl.vargrad(2), ppl.dreg(2)):
+    for bound in (ppl.sticking_the_landing, ppl.vargrad(2)):
         with pytest.raises(ppl.UnsupportedProgram, match=r"moves an end of the support of 'x'"):
             ppl.expectation(lambda end, bound=bound: objective(end, bound)).grad(KEY, 2.0)
 
