@@ -100,8 +100,9 @@ def test_it_is_the_prior_where_nothing_of_its_own_is_mixed_in():
         return prior, guide(all_prior).log_density(choices)
 
     of_prior, of_guide = both(jax.tree.map(lambda *x: jnp.stack(x), *every))
-    np.testing.assert_allclose(of_guide, of_prior, rtol=1e-3, atol=1e-3)
-    assert jnp.unique(of_prior).size == 4
+    # "top" alone, whose family has no parameters but its ends, is a normal of its own: a constant here.
+    np.testing.assert_allclose(jnp.diff(of_guide), jnp.diff(of_prior), rtol=1e-3, atol=1e-3)
+    assert (abs(jnp.diff(of_prior)) > 0.1).all()
 
 
 FAMILIES = [
