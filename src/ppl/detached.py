@@ -22,14 +22,14 @@ from ppl.program import Conditioned, Program
 from ppl.refusal import unmoved
 from ppl.source import user_line
 from ppl.trace import Trace
-from ppl.transported import Transported
 from ppl.transforms import jax_internals as internals
-from ppl.transforms.occurrences import Occurrence
 from ppl.transforms.interpret import walk
+from ppl.transforms.occurrences import Occurrence
 from ppl.transforms.position import start
 from ppl.transforms.run import Run
 from ppl.transforms.stage import Staged
 from ppl.transforms.witness import total, witness
+from ppl.transported import Transported
 from ppl.unconstrained import Unconstrained, split
 
 

@@ -87,8 +87,8 @@ class EstimatedMeasure(Measure):
         source, exact = user_line(), self.is_exact and self.is_fixed
         sites = tuple(
             Site(
-                address=name, recorded=True, family=self.family, exact=exact, tree=None, shape=aval.shape, dtype=aval.dtype,
-                batch_shape=(), source=source,
+                address=name, recorded=True, family=self.family, exact=exact, tree=None, shape=aval.shape,
+                dtype=aval.dtype, batch_shape=(), source=source,
             )
             for name, aval in kept.leaves()
         )  # fmt: skip

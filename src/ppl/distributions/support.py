@@ -230,13 +230,25 @@ def extent(distribution: Any) -> Extent | None:
     return found[0]
 
 
+def _is_onto(steps: Any) -> bool:
+    """Whether there is one transform, which takes the whole space to all of its codomain."""
+    onto = (
+        transforms.ExpTransform, transforms.SigmoidTransform, transforms.SoftplusTransform,
+        transforms.StickBreakingTransform,
+    )  # fmt: skip
+    return len(steps) == 1 and type(steps[0]) in onto
+
+
 def _extent(distribution: Any) -> Extent | None:
     if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
         return _extent(distribution.base_dist)
     if isinstance(distribution, dist.MaskedDistribution | dist.Delta):
         return None
     if isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution):
-        return Extent(2, False, False, "the whole real line") if is_whole_space(distribution) else None
+        if is_whole_space(distribution):
+            return Extent(2, False, False, "the whole real line")
+        if not (is_whole_space(distribution.base_dist) and _is_onto(distribution.transforms)):
+            return None
     innermost = base_constraint(support_of(distribution))
     kind, discrete = type(innermost), bool(innermost is not None and innermost.is_discrete)
     if isinstance(innermost, type(constraints.simplex)):

@@ -1,4 +1,4 @@
-"""Guides structured by the model's own graph: each choice's own family, its parameters between model and guide."""
+"""Guides with the graph of the model: each choice of its own family, by parameters of model and guide."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from ppl.transforms.occurrences import Occurrence
 class ASVI(PerChoice):
     """Automatic structured variational inference: a guide with the graph of the target.
 
-    Where the target draws a choice of a family with parameters `theta(parents)`, the guide draws it of the same
-    family with parameters between those and its own,
+    Where the target draws a choice of a family with parameters `theta(parents)`, the guide draws it of the
+    same family with parameters between those and its own,
 
         b(s * b^-1(theta(parents)) + (1 - s) * own),    s = sigmoid(mix)
 
     number by number, `b` being NumPyro's bijection to the domain of the parameter (softmax for
-    probabilities). So the guide knows the dependences of the prior, and learns how much of each to keep: at `s = 1`
-    it is the prior, at `s = 0` independent of it. It costs what mean field costs, has twice its parameters, and
-    is exact for chains of normals that are observed at every step, where mean field is not. Dependences that come of
-    observations alone (two causes of one effect) it has not; see `FullRank`.
+    probabilities). So the guide knows the dependences of the prior, and learns how much of each to keep: at
+    `s = 1` it is the prior, at `s = 0` independent of it. It costs what mean field costs, has twice its
+    parameters, and is exact for chains of normals that are observed at every step, where mean field is not.
+    Dependences that come of observations alone (two causes of one effect) it has not; see `FullRank`.
 
-    Choices of every family with parameters are made so, coins, categories and counts too. Parameters that are
-    ends of a support, and integers, stay those of the target. Where nothing else is left (`uniform`, truncated families),
-    the choice is made as by `MeanField`.
+    Choices of every family with parameters are made so, coins, categories and counts too. Parameters that
+    are ends of a support, and integers, stay those of the target. Where nothing else is left (`uniform`,
+    truncated families), the choice is made as by `MeanField`.
 
     Args:
         target: a conditioned program, or one without observations.
 
-    Parameters are a dictionary from address to `{parameter: {"own", "mix"}}`, of the shape of the choice and its
-    parameter; or as those of `MeanField`.
+    Parameters are a dictionary from address to `{parameter: {"own", "mix"}}`, of the shape of the choice
+    and its parameter; or as those of `MeanField`.
 
     Raises:
-        UnsupportedProgram: a latent choice is of a family without parameters and without a bijection, or of an
+        UnsupportedProgram: a latent choice is of a family without parameters and without a bijection, or of
+        an
             estimated measure: write a guide by hand.
 
     Example:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from ppl.given import coerced
 from ppl.guides.start import finite_start
@@ -64,21 +65,14 @@ class Family(ABC):
     def unravel(self, vector: Any) -> Any:
         """Parameters from one vector of `size` numbers, the output of an encoder.
 
+        The order is that of `jax.tree.leaves`: the keys of dictionaries sorted, each array raveled.
+
         Raises:
             ChoiceShapeError: a vector of another size.
         """
+        flat, back = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.blank))
         what = f"the parameters of {self!r}, raveled,"
-        dtype = jnp.promote_types(jnp.result_type(float), jnp.result_type(vector))
-        vector = coerced(vector, (self.size,), dtype, what)
-        leaves, structure = jax.tree.flatten(self.blank)
-        ends = [0]
-        for leaf in leaves:
-            ends.append(ends[-1] + leaf.size)
-        parts = [
-            vector[a:b].reshape(x.shape).astype(x.dtype)
-            for a, b, x in zip(ends, ends[1:], leaves, strict=False)
-        ]
-        return jax.tree.unflatten(structure, parts)
+        return back(coerced(vector, flat.shape, flat.dtype, what))
 
 
 def blank_of(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

@@ -22,10 +22,10 @@ class Flow(OverVector):
 
         z = loc + scale T(e),    e ~ N(0, 1),    choices = constrain(z)
 
-    with `z` the vector of `ppl.unconstrained(target)`, and `T` the bijection of the flow. It is flexible where a
-    normal is not: bent, skewed or with several modes; and dearer, by the networks in `T`. The ELBO evaluates
-    `T` alone. Densities at given choices (`ppl.sticking_the_landing`, `ppl.dreg`, `ppl.vargrad`) need its
-    inverse: quick for coupling flows; `d` passes for the default, an inverse autoregressive flow.
+    with `z` the vector of `ppl.unconstrained(target)`, and `T` the bijection of the flow. It is flexible
+    where a normal is not: bent, skewed or with several modes; and dearer, by the networks in `T`. The ELBO
+    evaluates `T` alone. Densities at given choices (`ppl.sticking_the_landing`, `ppl.dreg`, `ppl.vargrad`)
+    need its inverse: quick for coupling flows; `d` passes for the default, an inverse autoregressive flow.
 
     Args:
         target: a conditioned program, or one without observations.

@@ -18,16 +18,16 @@ class FullRank(OverVector):
 
         z ~ N(loc, L L'),    choices = constrain(z)
 
-    with `z` the vector of `ppl.unconstrained(target)` and `L` lower triangular with a positive diagonal. It is
-    exact for a target that is normal there. `d` latent numbers have `d (d + 3) / 2` parameters; a step costs
-    `O(d^2)` beside the target's density.
+    with `z` the vector of `ppl.unconstrained(target)` and `L` lower triangular with a positive diagonal. It
+    is exact for a target that is normal there. `d` latent numbers have `d (d + 3) / 2` parameters; a step
+    costs `O(d^2)` beside the target's density.
 
     Args:
         target: a conditioned program, or one without observations.
 
     Parameters are `{"loc": (d,), "cholesky": (d (d + 1) / 2,)}`, the latter by NumPyro's bijection to
-    Cholesky factors; `guide.law(params)` is the normal, with `covariance_matrix`, and `guide.latent.names` says
-    which entry is which.
+    Cholesky factors; `guide.law(params)` is the normal, with `covariance_matrix`, and `guide.latent.names`
+    says which entry is which.
 
     Raises:
         UnsupportedProgram: a latent choice is discrete, or has an estimated density.
@@ -42,8 +42,8 @@ class FullRank(OverVector):
         >>> guide = ppl.guides.FullRank(target)
         >>> objective = ppl.expectation(lambda params: ppl.sticking_the_landing(target, guide(params)))
         >>> params = ppl.fit(
-        ...     objective, guide.initial(jax.random.key(0)), optax.adam(0.05), key=jax.random.key(1), steps=400,
-        ...     progress=False,
+        ...     objective, guide.initial(jax.random.key(0)), optax.adam(0.05), key=jax.random.key(1),
+        ...     steps=400, progress=False,
         ... ).params
         >>> guide.law(params).covariance_matrix.round(1)  # 1, 1; 1, 1 + 0.5**2
         Array([[1. , 1. ],

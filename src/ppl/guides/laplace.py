@@ -47,7 +47,9 @@ class _Found(NamedTuple):
     precision: jax.Array
 
 
-def laplace(target: Measure, key: jax.Array, start: Any = None, steps: int = 500) -> Laplace:
+def laplace(
+    target: Measure, key: jax.Array | None = None, *, start: Any = None, steps: int = 500
+) -> Laplace:  # fmt: skip
     """The normal in unconstrained space at a mode of the target, with the curvature that it has there.
 
         z ~ N(m, H^-1),    m = argmax log p(z),    H = -d^2 log p / dz^2 at m
@@ -64,6 +66,7 @@ def laplace(target: Measure, key: jax.Array, start: Any = None, steps: int = 500
         steps: of L-BFGS, at most.
 
     Raises:
+        TypeError: neither a key nor a start.
         UnsupportedProgram: a latent choice is discrete, or has an estimated density; or there is no mode:
             the Hessian is not positive definite where the search ends (it says along which entry), or a
             density that still rises after `steps`. Also inside `jax.jit`, where nothing can be raised.
@@ -85,21 +88,22 @@ def laplace(target: Measure, key: jax.Array, start: Any = None, steps: int = 500
     """
     family = FullRank(target)
     latent = family.latent
-    vector = family.initial(key)["loc"] if start is None else latent.unconstrain(start)
+    if key is None and start is None:
+        raise TypeError(f"laplace needs a key, to find a start, or a `start` ({user_line()})")
+    vector = family.initial(key)["loc"] if key is not None and start is None else latent.unconstrain(start)
     found = _newton(latent, _search(latent, vector, steps))
     if isinstance(found.vector, Tracer):
         raise UnsupportedProgram(
-            f"laplace checks that it has found a mode, which inside a transformation such as jax.jit it cannot "
-            f"({user_line()}). Call it outside."
+            "laplace checks that it has found a mode, which inside a transformation such as jax.jit it "
+            f"cannot ({user_line()}). Call it outside."
         )
     root = _root(latent, found)
-    # Of H = R R', the covariance H^-1 = R^-T R^-1; its Cholesky factor comes of NumPyro's reversal.
     normal = npd.MultivariateNormal(found.vector, precision_matrix=found.precision)
     decrement = 0.5 * jnp.sum(solve_triangular(root, found.slope, lower=True) ** 2)
     if not decrement <= 0.01:
         raise UnsupportedProgram(
-            f"laplace: after {steps} steps the density of {target!r} still rises, by about {decrement:.2g} nats. "
-            "Give more `steps`, or a `start`."
+            f"laplace: after {steps} steps the density of {target!r} still rises, by about {decrement:.2g} "
+            "nats. Give more `steps`, or a `start`."
         )
     size = latent.size
     log_normalizer = (
@@ -119,7 +123,7 @@ def _search(latent: Unconstrained, vector: jax.Array, steps: Any) -> jax.Array:
         return -latent.log_density(vector)
 
     solver = optax.lbfgs()
-    value_and_grad = optax.value_and_grad_from_state(cost)
+    value_and_grad: Any = optax.value_and_grad_from_state(cost)
 
     def step(state: Any) -> Any:
         vector, solved, number, _ = state
@@ -163,16 +167,17 @@ def _root(latent: Unconstrained, found: _Found) -> jax.Array:
     precision = (precision + precision.T) / 2
     if not (np.isfinite(precision).all() and np.isfinite(found.log_density)):
         raise NonFiniteObjective(
-            f"laplace: the density of {latent.target!r}, or its second derivative, is not finite where the search "
-            "for the mode ends. Give a `start` near the mode."
+            f"laplace: the density of {latent.target!r}, or its second derivative, is not finite where the "
+            "search for the mode ends. Give a `start` near the mode."
         )
     values, directions = np.linalg.eigh(precision)
     if not values[0] > 1e-6 * max(values[-1], 0.0):
         entry = latent.names[int(np.argmax(np.abs(directions[:, 0])))]
         raise UnsupportedProgram(
-            f"laplace: the negative Hessian of {latent.target!r} is not positive definite where the search for "
-            f"the mode ends: an eigenvalue is {values[0]:.3g}, mostly along {entry!r} "
-            f"(at {float(found.vector[latent.names.index(entry)]):.3g} in unconstrained space). The density has no "
-            "mode there, or is flat. Give another `start`, a prior that bounds it, or fit `ppl.guides.FullRank`."
+            f"laplace: the negative Hessian of {latent.target!r} is not positive definite where the search "
+            f"for the mode ends: an eigenvalue is {values[0]:.3g}, mostly along {entry!r} "
+            f"(at {float(found.vector[latent.names.index(entry)]):.3g} in unconstrained space). The density "
+            "has no mode there, or is flat. Give another `start`, a prior that bounds it, or fit "
+            "`ppl.guides.FullRank`."
         )
     return jnp.linalg.cholesky(jnp.asarray(precision))

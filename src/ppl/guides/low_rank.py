@@ -15,19 +15,20 @@ from ppl.source import user_line
 
 
 class LowRank(OverVector):
-    """A normal over all latent choices in unconstrained space, its covariance diagonal but for a few directions.
+    """A normal over all latent choices, its covariance diagonal but for a few directions.
 
         z ~ N(loc, W W' + diag(D)),    choices = constrain(z)
 
-    with `z` the vector of `ppl.unconstrained(target)` and `W` of `rank` columns. `d` latent numbers have
-    `d (rank + 2)` parameters; a step costs `O(d rank^2 + rank^3)`. Between `MeanField` (rank zero) and `FullRank`,
-    for many choices of which a few combinations are correlated.
+    with `z` the vector of `ppl.unconstrained(target)` and `W` of `rank` columns. `d` latent numbers have `d
+    (rank + 2)` parameters; a step costs `O(d rank^2 + rank^3)`. Between `MeanField` (rank zero) and
+    `FullRank`, for many choices of which a few combinations are correlated.
 
     Args:
         target: a conditioned program, or one without observations.
         rank: the number of directions, at least one.
 
-    Parameters are `{"loc": (d,), "factor": (d, rank), "log_diagonal": (d,)}`; `guide.law(params)` is the normal.
+    Parameters are `{"loc": (d,), "factor": (d, rank), "log_diagonal": (d,)}`; `guide.law(params)` is the
+    normal.
 
     Raises:
         UnsupportedProgram: a latent choice is discrete, or has an estimated density.
@@ -40,7 +41,8 @@ class LowRank(OverVector):
         >>> guide.size, ppl.guides.FullRank(model()).size
         (400, 5150)
 
-    Reference: Ong, Nott, Smith, "Gaussian variational approximation with a factor covariance structure", 2018.
+    Reference: Ong, Nott, Smith, "Gaussian variational approximation with a factor covariance structure",
+    2018.
     """
 
     def __init__(self, target: Measure, rank: int) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ppl.choices import Choices
-from ppl.errors import NonFiniteObjective
+from ppl.errors import NonFiniteObjective, UnsupportedProgram
 from ppl.measure import Measure
 from ppl.noise import check_key
+from ppl.source import user_line
 
 _ATTEMPTS = 20
 
@@ -31,6 +33,7 @@ def finite_start(
 
     Raises:
         NonFiniteObjective: 20 attempts have failed.
+        UnsupportedProgram: inside a transformation of JAX.
     """
     check_key(key)
 
@@ -48,12 +51,17 @@ def finite_start(
 
     for number in range(_ATTEMPTS):
         params, finite = attempt(number)
+        if isinstance(finite, Tracer):
+            raise UnsupportedProgram(
+                "`initial` looks whether a density is finite, which inside a transformation such as jax.jit "
+                f"it cannot ({user_line()}). Call it outside, and pass the parameters in."
+            )
         if finite:
             return params
     raise NonFiniteObjective(
-        f"the log density of {target!r}, or its derivative, is not finite at {_ATTEMPTS} draws of a guide whose "
-        "locations are between -2 and 2 in unconstrained space. Give parameters of your own, and see where it "
-        "is not by the error of a first step of `ppl.fit`."
+        f"the log density of {target!r}, or its derivative, is not finite at {_ATTEMPTS} draws of a guide "
+        "whose locations are between -2 and 2 in unconstrained space. Give parameters of your own, and see "
+        "where it is not by the error of a first step of `ppl.fit`."
     )
 
 

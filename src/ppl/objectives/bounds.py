@@ -75,5 +75,5 @@ def forward_kl(source: Measure, guide: Measure) -> jax.Array:
     """
     trace = source.propose()
     divergence = trace.log_density - guide.log_density(trace.choices)
-    check_supports(guide, source, "forward_kl")
+    check_supports(source, guide, "forward_kl", forward=True)
     return divergence

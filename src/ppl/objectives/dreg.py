@@ -19,8 +19,8 @@ from ppl.program import Program
 from ppl.refusal import differentiated_once, unmoved
 from ppl.site import Site
 from ppl.transforms.occurrences import Occurrence, choice_equations
-from ppl.transported import Transported
 from ppl.transforms.witness import total, witness
+from ppl.transported import Transported
 
 _ONCE = (
     "dreg is right for a first derivative only. Differentiate `ppl.iwelbo`, which is right to every order."

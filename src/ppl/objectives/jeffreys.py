@@ -81,6 +81,6 @@ def simulation_jeffreys(model: Measure, guide: Inverse, observed: Addresses) -> 
     back = drawn.guide.propose()
     forward = drawn.log_density - drawn.guide.log_density(drawn.latents)
     reverse = back.log_density - model.log_density(back.choices | drawn.data)
-    check_supports(drawn.guide, model, "simulation_jeffreys")
+    check_supports(model, drawn.guide, "simulation_jeffreys", forward=True)
     check_supports(model, drawn.guide, "simulation_jeffreys")
     return forward + reverse

@@ -160,7 +160,7 @@ def sleep(model: Measure, guide: Inverse, observed: Addresses) -> jax.Array:
     """
     drawn = simulation(frozen(model), guide, observed, "sleep")
     check_attached(drawn.guide, "sleep")
-    check_supports(drawn.guide, model, "sleep")
+    check_supports(model, drawn.guide, "sleep", forward=True)
     return drawn.guide.log_density(drawn.latents)
 
 
