@@ -18,7 +18,7 @@ from ppl.families import uniform
 from ppl.infer.algorithm import unobserved
 from ppl.infer.keyed import keyed
 from ppl.infer.moves.move import Density, Info, Move, density_of
-from ppl.infer.moves.real import blackjax
+from ppl.infer.optional import blackjax
 from ppl.measure import Measure
 from ppl.noise import check_key
 from ppl.source import user_line

@@ -263,7 +263,8 @@ def schedule(temperatures: Temperatures) -> jax.Array:
 
 
 def _check_move(move: Any, what: str) -> None:
-    if jax.tree_util.all_leaves([move]) and not isinstance(move, Move):
+    # JAX rebuilds the dataclass of whatever it maps the parts to.
+    if isinstance(move, str | Algorithm | Measure | type) or (callable(move) and not isinstance(move, Move)):
         raise TypeError(
             f"{what} takes a move of ppl.infer, such as Regenerate('x') or HMC(0.1, 10), got {move!r}"
         )
