@@ -108,7 +108,8 @@ class Pathfinder(Algorithm):
         why = (
             f"Pathfinder fits its proposal to {density.name} by an optimization, and picks the best of "
             "several: it jumps where what the target depends on moves, and the derivative would be biased. "
-            "Hold fixed what it depends on (jax.lax.stop_gradient), or use a guide and ppl.infer.Importance."
+            "Pass what it depends on as an argument that no derivative is taken of (argnums), or use a guide "
+            "and ppl.infer.Importance."
         )
         means, scales = jax.vmap(lambda _: self._path(space, why))(jnp.arange(self.paths))
         if self.paths == 1:

@@ -125,8 +125,8 @@ class RealMove(Move):
 def _why(name: str, density: Density) -> str:
     return (
         f"{name} accepts or rejects moves of the choices of {density.name}, which jumps where what they "
-        "depend on moves: the derivative would be biased. Hold fixed what they depend on "
-        "(jax.lax.stop_gradient), or move by Regenerate, whose acceptance is scored."
+        "depend on moves: the derivative would be biased. Pass what they depend on as an argument that no "
+        "derivative is taken of (argnums), or move by Regenerate, whose acceptance is scored."
     )
 
 
