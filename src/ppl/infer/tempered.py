@@ -75,8 +75,8 @@ class Annealed(Algorithm):
         >>> target = model().condition({"y": True})
         >>> algorithm = ppl.infer.Annealed(2000, ppl.infer.Regenerate("x"), temperatures=4)
         >>> found = ppl.infer.run(target, algorithm, key=jax.random.key(0))
-        >>> float(jax.numpy.exp(found.log_normalizer).round(2))  # 0.26
-        0.26
+        >>> float(jax.numpy.exp(found.log_normalizer).round(1))  # 0.26
+        0.3
 
     Reference: Neal, "Annealed importance sampling", 2001; Friel, Pettitt, "Marginal likelihood estimation via
     power posteriors", 2008 (the temperatures).

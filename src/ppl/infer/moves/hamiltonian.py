@@ -78,16 +78,9 @@ class HMC(Hamiltonian):
         UnsupportedProgram: a choice that moves is discrete; or a derivative is taken through the move.
 
     Example:
-        >>> import jax, ppl
-        >>> @ppl.gen
-        ... def model():
-        ...     scale = ppl.gamma(2.0, 1.0) @ "scale"
-        ...     ppl.normal(0.0, scale) @ "y"
-        >>> move = ppl.infer.HMC(0.3, 5)
-        >>> algorithm = ppl.infer.Tempered(100, move, temperatures=5)
-        >>> found = ppl.infer.run(model().condition({"y": 1.0}), algorithm, key=jax.random.key(0))
-        >>> found.choices["scale"].shape
-        (100,)
+        >>> import ppl
+        >>> ppl.infer.Cycle(ppl.infer.Regenerate("k"), ppl.infer.HMC(0.1, 5, only="x")).reversed.moves[1]
+        Regenerate('k')
 
     Reference: Neal, "MCMC using Hamiltonian dynamics", 2011.
     """
