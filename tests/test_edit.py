@@ -178,3 +178,23 @@ def test_what_does_not_fit_is_refused():
     hidden = ppl.gen(lambda: ppl.marginal(branching(0.5), ["y"]) @ "m")
     with pytest.raises(ppl.UnsupportedProgram, match="cannot be changed"):
         hidden().update(KEY, hidden().simulate(KEY), {})
+
+
+def test_what_is_observed_stays_where_another_branch_makes_it():
+    @ppl.gen
+    def observed_branch():
+        heads = ppl.flip(0.5) @ "heads"
+        jax.lax.cond(heads, lambda: ppl.normal(0.0, 1.0) @ "y", lambda: 0.0)
+        ppl.normal(jnp.where(heads, 1.0, 0.0), 1.0) @ "z"
+
+    target = observed_branch().condition({"y": 0.3})
+    trace, _ = target.generate(KEY, {"heads": False, "z": 0.4})
+    runs = [target.regenerate(k, trace, ["heads"]) for k in jax.random.split(KEY, 8)]
+    changed = [(new, weight) for new, weight in runs if new.choices["heads"]]
+    assert 0 < len(changed) < 8
+    for new, weight in changed:
+        assert new.choices["y"] == jnp.float32(0.3) and new.choices["z"] == jnp.float32(0.4)
+        truth = norm.logpdf(0.3) + norm.logpdf(0.4, 1.0) - norm.logpdf(0.4)
+        np.testing.assert_allclose(weight, truth, rtol=1e-5)
+    with pytest.raises(ppl.errors.UnusedChoice, match=r"'y'.*is observed"):
+        target.regenerate(KEY, trace, ["y"])

@@ -15,6 +15,7 @@ from ppl.infer.moves import Move as Move
 from ppl.infer.moves import RandomWalk as RandomWalk
 from ppl.infer.moves import Regenerate as Regenerate
 from ppl.infer.moves import Repeat as Repeat
+from ppl.infer.pathfinder import Pathfinder as Pathfinder
 from ppl.infer.resampling import Multinomial as Multinomial
 from ppl.infer.resampling import Residual as Residual
 from ppl.infer.resampling import Stratified as Stratified

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from ppl.choices import Choices
 from ppl.families import categorical
+from ppl.infer.optional import blackjax
 from ppl.measure import Measure
 from ppl.program import Conditioned, gen
 
@@ -75,7 +76,8 @@ class Particles:
         log_weights: their weights, unnormalized.
         log_normalizer: log of an unbiased estimate of the normalizing constant.
 
-    Reference (effective): Kong, Liu, Wong, "Sequential imputations and Bayesian missing data problems", 1994.
+    References: Kong, Liu, Wong, "Sequential imputations and Bayesian missing data problems", 1994
+    (effective); Vehtari, Simpson, Gelman, Yao, Gabry, "Pareto smoothed importance sampling", 2024 (khat).
     """
 
     choices: Choices
@@ -92,6 +94,11 @@ class Particles:
     def effective(self) -> jax.Array:
         """How many particles of equal weight they are worth: `1 / sum of squared weights`."""
         return effective(self.log_weights)
+
+    @property
+    def khat(self) -> jax.Array:
+        """The tail shape of the weights of independent particles; above 0.7 they cannot be trusted."""
+        return blackjax("diagnostics").psis_weights(self.log_weights)[1]
 
     def mean(self, function: Callable[[Choices], Any]) -> Any:
         """The weighted mean of a function of the choices; an array, or a pytree of them."""

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from ppl.choices import Choices
+from ppl.errors import UnsupportedProgram
 from ppl.infer.algorithm import observed, unobserved
-from ppl.infer.moves.move import Density, density_of
+from ppl.infer.moves.move import Density, check_exact, density_of
 from ppl.measure import Measure
+from ppl.program import Program
 
 
 class Bridge(NamedTuple):
@@ -38,7 +40,12 @@ def bridge(target: Measure, proposal: Any, what: str) -> Bridge:
     if proposal is None:
         return _from_program(target, end)
     start = proposal if isinstance(proposal, Measure) else proposal(observed(target))
-    density_of(start, f"the proposal of {what}")
+    if not isinstance(start, Program):
+        raise UnsupportedProgram(
+            f"the proposal of {what} is a generative function applied to its arguments, with an exact "
+            f"density, got {start!r}, a {type(start).__name__}."
+        )
+    check_exact(start, f"{what}, by its proposal,")
 
     def log_ratio(choices: Choices, before: Any, after: Any) -> jax.Array:
         return (after - before) * (target.log_density(choices) - start.log_density(choices))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ppl.address import show
 from ppl.choices import Choices
 from ppl.compiled import compiled
 from ppl.errors import NonFiniteObjective, UnsupportedProgram
@@ -18,7 +21,7 @@ from ppl.families import uniform
 from ppl.infer.algorithm import unobserved
 from ppl.infer.keyed import keyed
 from ppl.infer.moves.move import Density, Info, Move, density_of
-from ppl.infer.moves.real import blackjax
+from ppl.infer.optional import blackjax
 from ppl.measure import Measure
 from ppl.noise import check_key
 from ppl.source import user_line
@@ -65,7 +68,7 @@ class Chains:
         Reference: Vehtari, Gelman, Simpson, Carpenter, Bürkner, "Rank-normalization, folding, and
         localization: an improved R-hat for assessing convergence of MCMC", 2021.
         """
-        return jax.tree.map(_each(blackjax("diagnostics").rhat), self.choices)
+        return jax.tree.map(_diagnostic("rhat"), self.choices)
 
     @property
     def effective(self) -> Choices:
@@ -73,18 +76,18 @@ class Chains:
 
         Reference: as `rhat`.
         """
-        return jax.tree.map(_each(blackjax("diagnostics").ess_bulk), self.choices)
+        return jax.tree.map(_diagnostic("ess_bulk"), self.choices)
 
 
-def _each(diagnostic: Any) -> Any:
-    """A diagnostic of every number in an array."""
+@functools.cache
+def _diagnostic(name: str) -> Callable[[jax.Array], jax.Array]:
+    """A diagnostic of BlackJAX, of every number in an array."""
+    diagnostic = jax.jit(getattr(blackjax("diagnostics"), name))
 
     def of(x: jax.Array) -> jax.Array:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             x = x.astype(float)
-        if x[0, 0].size == 0:
-            return jnp.zeros(x.shape[2:], x.dtype)
-        return diagnostic(x)
+        return diagnostic(x) if x.size else jnp.zeros(x.shape[2:], x.dtype)
 
     return of
 
@@ -225,9 +228,9 @@ def _fitting(density: Density, initial: Choices, count: int) -> Choices:
     shapes = stage(drawn, split(((), {})))
     wanted: Any = jax.tree.unflatten(shapes.tree, list(shapes.jaxpr.out_avals))
     if jax.tree.structure(initial) != jax.tree.structure(wanted):
-        have = ", ".join("/".join(address) for address, _ in wanted.leaves())
+        names = [", ".join(show(address) for address, _ in each.leaves()) for each in (wanted, initial)]
         raise ValueError(
-            f"initial holds every latent choice of the target, and no other: {have}; got {initial}"
+            f"initial holds every latent choice of the target, and no other: {names[0]}; got {names[1]}"
         )
 
     def one(x: Any, aval: Any) -> jax.Array:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from ppl.choices import Choices
 from ppl.infer.moves.key import fresh_key
 from ppl.infer.moves.move import Density
-from ppl.infer.moves.real import RealMove, addresses, blackjax, point
+from ppl.infer.moves.real import RealMove, addresses, real
+from ppl.infer.optional import blackjax
 
 
 class Hamiltonian(RealMove):
@@ -39,7 +40,7 @@ class Hamiltonian(RealMove):
 
     @override
     def adapted(self, density: Density, choices: Choices, steps: int) -> tuple[Self, Choices]:
-        here = point(density, choices, self.only, type(self).__name__)
+        here, moving = real(density, choices, self.only, type(self).__name__)
         warmup = blackjax().window_adaptation(
             self.kind,
             here.log_density,
@@ -47,7 +48,7 @@ class Hamiltonian(RealMove):
             adaptation_info_fn=_nothing,
             **self.further,
         )
-        found, _ = warmup.run(fresh_key(), here.vector, num_steps=steps)
+        found, _ = warmup.run(fresh_key(), here.vector(moving), num_steps=steps)
         tuned = {name: found.parameters[name] for name in _DATA}
         return replace(self, **tuned), here.choices(found.state.position)  # pyright: ignore
 
@@ -77,16 +78,9 @@ class HMC(Hamiltonian):
         UnsupportedProgram: a choice that moves is discrete; or a derivative is taken through the move.
 
     Example:
-        >>> import jax, ppl
-        >>> @ppl.gen
-        ... def model():
-        ...     scale = ppl.gamma(2.0, 1.0) @ "scale"
-        ...     ppl.normal(0.0, scale) @ "y"
-        >>> move = ppl.infer.HMC(0.3, 5)
-        >>> algorithm = ppl.infer.Tempered(100, move, temperatures=5)
-        >>> found = ppl.infer.run(model().condition({"y": 1.0}), algorithm, key=jax.random.key(0))
-        >>> found.choices["scale"].shape
-        (100,)
+        >>> import ppl
+        >>> ppl.infer.Cycle(ppl.infer.Regenerate("k"), ppl.infer.HMC(0.1, 5, only="x")).reversed.moves[1]
+        Regenerate('k')
 
     Reference: Neal, "MCMC using Hamiltonian dynamics", 2011.
     """

@@ -8,7 +8,8 @@ from typing import Any, override
 
 import jax
 
-from ppl.infer.moves.real import RealMove, addresses, blackjax
+from ppl.infer.moves.real import RealMove, addresses
+from ppl.infer.optional import blackjax
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["step_size"], meta_fields=["only"])

@@ -9,7 +9,8 @@ from typing import Any, override
 import jax
 import jax.numpy as jnp
 
-from ppl.infer.moves.real import RealMove, addresses, blackjax
+from ppl.infer.moves.real import RealMove, addresses
+from ppl.infer.optional import blackjax
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["scale"], meta_fields=["only"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import abstractmethod
 from typing import Any, NamedTuple, override
 
@@ -17,65 +16,62 @@ from ppl.families import normal
 from ppl.given import selected
 from ppl.infer.moves.key import fresh_key
 from ppl.infer.moves.move import Density, Info, Kernel, Move
-from ppl.unconstrained import inert, unconstrained
+from ppl.unconstrained import Unconstrained, inert, unconstrained
 from ppl.undifferentiated import undifferentiated
 
 
-def blackjax(*names: str) -> Any:
-    """BlackJAX, or a module of it, imported on first use.
+class Real(NamedTuple):
+    """Latent choices of a density as a real vector, the others held fixed.
 
-    Raises:
-        ImportError: it is not installed.
-    """
-    try:
-        return importlib.import_module(".".join(("blackjax", *names)))
-    except ImportError as error:
-        raise ImportError("this needs BlackJAX: pip install 'ppl[mcmc]'") from error
-
-
-class Point(NamedTuple):
-    """Choices as a real vector.
-
-    Attributes:
-        vector: what moves.
-        log_density: of a vector.
-        choices: of a vector, with those that do not move.
+    Entries of what is not made have a standard normal law of their own.
     """
 
-    vector: jax.Array
-    log_density: Any
-    choices: Any
+    density: Density
+    latent: Unconstrained
+    rest: Choices
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return self.latent.size
+
+    def vector(self, moving: Choices) -> jax.Array:
+        """Inside a program: the vector of choices; entries of what is not made are drawn."""
+        start = self.latent.moved_back(moving)
+        if not self.latent.conditional:
+            return start.vector
+        blank = normal(jnp.zeros_like(start.vector), 1.0).propose().retval
+        return jnp.where(start.made, start.vector, blank)
+
+    def log_density(self, vector: jax.Array) -> jax.Array:
+        """Of a vector, with the change of variables."""
+        moved = self.latent.moved(vector)
+        total = self.density.log_density(self.rest | moved.choices) + moved.log_det
+        return (total + inert(vector, moved.made)).astype(vector.dtype)
+
+    def choices(self, vector: jax.Array) -> Choices:
+        """All latent choices."""
+        moved, _ = self.latent.constrain(vector)
+        kinds = {address: slot.item.site.dtype for address, slot in self.latent.slots.items()}
+        return self.rest | {address: x.astype(kinds[address]) for address, x in moved.leaves()}
 
 
-def point(density: Density, choices: Choices, only: tuple[str | Address, ...], what: str) -> Point:
-    """Inside a program: the choices that move as a vector, the others held fixed.
-
-    Entries of what is not made have a standard normal law of their own: drawn here, and forgotten later.
+def real(
+    density: Density, choices: Choices, only: tuple[str | Address, ...], what: str
+) -> tuple[Real, Choices]:
+    """The choices that move as a vector, and these choices.
 
     Raises:
         UnknownAddress: the target has no latent choice at an address.
         UnsupportedProgram: a choice that moves is discrete; or one that does not is made in some runs only.
     """
-    moving = selected(choices, only, density.target, f"{what} moves") if only else choices
+    if not only:
+        return Real(density, unconstrained(density.target), Choices()), choices
+    moving = selected(choices, only, density.target, f"{what} moves")
     rest = choices.without(*(address for address, _ in moving.leaves()))
-    latent = unconstrained(density.target.condition(rest) if rest else density.target)
-    if rest:
-        _check_fixed(density, rest, what)
-    start = latent.moved_back(moving)
-    vector = start.vector
-    if latent.conditional:
-        vector = jnp.where(start.made, vector, normal(jnp.zeros_like(vector), 1.0).propose().retval)
-
-    def log_density(vector: jax.Array) -> jax.Array:
-        moved = latent.moved(vector)
-        total = density.log_density(rest | moved.choices) + moved.log_det + inert(vector, moved.made)
-        return total.astype(vector.dtype)
-
-    def back(vector: jax.Array) -> Choices:
-        moved, _ = latent.constrain(vector)
-        return rest | jax.tree.map(lambda x, old: x.astype(jnp.result_type(old)), moved, moving)
-
-    return Point(vector, log_density, back)
+    latent = unconstrained(density.target.condition(rest))
+    _check_fixed(density, rest, what)
+    return Real(density, latent, rest), moving
 
 
 def _check_fixed(density: Density, rest: Choices, what: str) -> None:
@@ -112,11 +108,11 @@ class RealMove(Move):
     def start(self, density: Density, choices: Choices) -> Kernel:
         name = type(self).__name__
         why = _why(name, density)
-        move, choices = _refusing((self, choices), why)
-        here = point(density, choices, self.only, name)
-        kernel = move.algorithm(here.log_density, here.vector.shape[0])
+        move, choices = refusing((self, choices), why)
+        here, moving = real(density, choices, self.only, name)
+        kernel = move.algorithm(here.log_density, here.size)
         # The density's value moves with whatever the density depends on.
-        state = undifferentiated(kernel.init(here.vector), why)
+        state = undifferentiated(kernel.init(here.vector(moving)), why)
 
         def step(state: Any) -> tuple[Any, Info]:
             state, info = kernel.step(fresh_key(), state)
@@ -129,12 +125,13 @@ class RealMove(Move):
 def _why(name: str, density: Density) -> str:
     return (
         f"{name} accepts or rejects moves of the choices of {density.name}, which jumps where what they "
-        "depend on moves: the derivative would be biased. Hold fixed what they depend on "
-        "(jax.lax.stop_gradient), or move by Regenerate, whose acceptance is scored."
+        "depend on moves: the derivative would be biased. Pass what they depend on as an argument that no "
+        "derivative is taken of (argnums), or move by Regenerate, whose acceptance is scored."
     )
 
 
-def _refusing(tree: Any, why: str) -> Any:
+def refusing(tree: Any, why: str) -> Any:
+    """The same arrays, those that are traced refusing derivatives."""
     return jax.tree.map(lambda x: undifferentiated(x, why) if isinstance(x, Tracer) else x, tree)
 
 

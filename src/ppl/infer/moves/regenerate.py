@@ -42,10 +42,9 @@ class Regenerate(Move):
         ... def model():
         ...     rain = ppl.flip(0.2) @ "rain"
         ...     ppl.flip(jax.numpy.where(rain, 0.9, 0.1)) @ "wet"
-        >>> algorithm = ppl.infer.Tempered(2, ppl.infer.Regenerate("rain"), temperatures=3)
-        >>> posterior = ppl.normalize(model().condition({"wet": True}), algorithm)
-        >>> draws = jax.jit(jax.vmap(posterior.simulate))(jax.random.split(jax.random.key(0), 5000))
-        >>> float(draws.choices["rain"].mean().round(1))  # 0.18 / 0.26
+        >>> move = ppl.infer.Regenerate("rain")
+        >>> found = ppl.infer.chains(model().condition({"wet": True}), move, key=jax.random.key(0))
+        >>> float(found.mean(lambda choices: 1.0 * choices["rain"]).round(1))  # 0.18 / 0.26
         0.7
 
     Reference: Wingate, Stuhlmüller, Goodman, "Lightweight implementations of probabilistic programming
