@@ -6,8 +6,8 @@ a sum or a quadrature; for two posteriors a long run of NumPyro's NUTS.
 
     python benchmarks/posteriors.py [--quick] [--only NAME ...] [--methods NAME ...] [--json FILE]
 
-Guides of both libraries are trained by the same optimizer, for as many steps of as many draws. Fails if a
-bar is missed: exact families reach what is known, and ours is nowhere worse than NumPyro's by more than noise.
+Guides of both libraries are trained by the same optimizer, for as many steps of as many draws. Fails if a bar
+is missed: exact families reach what is known, and ours is nowhere worse than NumPyro's by more than noise.
 """
 
 from __future__ import annotations
