@@ -10,10 +10,12 @@ import jax.numpy as jnp
 
 from ppl.choices import Choices
 from ppl.errors import UnsupportedProgram
+from ppl.given import prepared
 from ppl.infer.algorithm import observed, unobserved
 from ppl.infer.moves.move import Density, check_exact, density_of
 from ppl.measure import Measure
 from ppl.program import Program
+from ppl.transforms.trace_axes import to_trace
 
 
 class Bridge(NamedTuple):
@@ -63,7 +65,18 @@ def bridge(target: Measure, proposal: Any, what: str) -> Bridge:
 
         return end.of(log_density)
 
-    return Bridge(lambda: start.propose().choices, log_ratio, at)
+    return Bridge(lambda: _of_kind(end, start.propose().choices), log_ratio, at)
+
+
+def _of_kind(end: Density, drawn: Choices) -> Choices:
+    """Draws of a proposal in the shapes and dtypes of the target's choices.
+
+    Raises:
+        UnusedChoice, ChoiceShapeError, ChoiceDtypeError: they do not fit.
+    """
+    staged = end.program.stage()
+    given = prepared(staged, drawn, complete=False)
+    return Choices({address: to_trace(staged.choices[address][0], x) for address, x in given.items()})
 
 
 def _from_program(target: Measure, end: Density) -> Bridge:
