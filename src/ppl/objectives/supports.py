@@ -67,7 +67,8 @@ _NEVER = (
 )
 _UNCOVERED = (
     "Values that the guide never has are left out: no parameters make it the posterior, and importance "
-    "weights by it miss a part of the normalizer."
+    "weights by it miss a part of the normalizer. (If that is meant, write the objective out: `q = "
+    "guide.propose()`, then `target.log_density(q.choices) - q.log_density`.)"
 )
 _KINDS = "A probability and a density are no ratio: the difference of their logarithms bounds nothing."
 
