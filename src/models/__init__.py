@@ -1,0 +1,1 @@
+"""Papers as programs on the public surface of `ppl`: one package a paper."""

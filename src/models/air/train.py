@@ -1,0 +1,108 @@
+"""Training, epoch by epoch, and what is scored after each: the bound, and how many digits are counted right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import ppl
+from models.air.data import MOST, Canvases
+from models.air.model import PRESENT, Start, guide, model
+from models.air.nets import Params, Sizes, initial
+from models.air.objectives import Strategy, objective
+
+
+class Setting(NamedTuple):
+    """How to train. The rate falls to zero by a cosine if `decay`, and is constant otherwise."""
+
+    rate: float
+    batch: int = 64
+    epochs: int = 100
+    decay: bool = False
+
+
+class Epoch(NamedTuple):
+    """What is known after an epoch.
+
+    Attributes:
+        number: of the epoch, from 1; 0 is before training.
+        seconds: of training until here, without compilation and without the scores.
+        objective: the mean over the epoch of what is trained; of no meaning across objectives.
+        elbo: of the test images, one draw each.
+        accuracy: the share of test images whose number of objects one draw of the guide has right.
+        confusion: of images with 0, 1, 2 digits, how many are said to have 0, 1, 2, 3.
+    """
+
+    number: int
+    seconds: float
+    objective: float
+    elbo: float
+    accuracy: float
+    confusion: list[list[int]]
+
+
+class Trained(NamedTuple):
+    """An epoch, and the parameters after it."""
+
+    epoch: Epoch
+    params: Params
+
+
+def train(
+    strategy: Strategy, start: Start, data: tuple[Canvases, Canvases], setting: Setting, seed: int,
+    sizes: Sizes = Sizes(),  # noqa: B008
+) -> Iterator[Trained]:  # fmt: skip
+    """Parameters and scores before the first epoch, and after each."""
+    images, tests = jnp.asarray(data[0].images), data[1]
+    first, noise, scoring = jax.random.split(jax.random.key(seed), 3)
+    params = initial(first, sizes, start.decoder_bias)
+    steps = len(images) // setting.batch
+    optimizer = optax.adam(
+        optax.cosine_decay_schedule(setting.rate, steps * setting.epochs) if setting.decay else setting.rate
+    )
+    options: dict[str, Any] = {
+        "key": noise, "data": images, "batch_size": setting.batch, "block_size": steps, "progress": False
+    }  # fmt: skip
+    mean, scores = objective(strategy, start), scorer(start, tests)
+    ppl.fit(mean, params, optimizer, steps=1, **options)  # compiles
+    state, estimators, seconds = optimizer.init(params), None, 0.0
+    yield Trained(Epoch(0, 0.0, float("nan"), *scores(scoring, params)), params)
+    for number in range(1, setting.epochs + 1):
+        began = time.perf_counter()
+        found = ppl.fit(
+            mean, params, optimizer, steps=steps, start=steps * (number - 1),
+            optimizer_state=state, estimator_state=estimators, **options,
+        )  # fmt: skip
+        params, state, estimators = found.params, found.optimizer_state, found.estimator_state
+        jax.block_until_ready(params)
+        seconds += time.perf_counter() - began
+        scored = scores(jax.random.fold_in(scoring, number), params)
+        yield Trained(Epoch(number, seconds, float(found.values.mean()), *scored), params)
+
+
+def scorer(start: Start, tests: Canvases) -> Any:
+    """A function of a key and parameters: ELBO, accuracy and confusion on test images, one draw each."""
+    images, counts = jnp.asarray(tests.images), jnp.asarray(tests.counts)
+
+    def one(key: jax.Array, params: Params, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        drawn = guide(params, image, start.where).simulate(key)
+        target = model(params, len(image)).condition({"image": image})
+        present = [drawn.choices["present", str(slot)] for slot in range(len(PRESENT))]
+        return target.log_density(drawn.choices) - drawn.log_density, sum(x.astype(int) for x in present)
+
+    @jax.jit
+    def each(key: jax.Array, params: Params) -> tuple[jax.Array, jax.Array]:
+        elbos, found = jax.vmap(one, (0, None, 0))(jax.random.split(key, len(images)), params, images)
+        table = jnp.zeros((MOST + 1, len(PRESENT) + 1), int).at[counts, found].add(1)
+        return jnp.mean(elbos), table
+
+    def scores(key: jax.Array, params: Params) -> tuple[float, float, list[list[int]]]:
+        elbo, table = jax.device_get(each(key, params))
+        return float(elbo), float(table.trace() / table.sum()), table.tolist()
+
+    return scores
