@@ -1,9 +1,9 @@
-"""Training, epoch by epoch, and what is scored after each: the bound, and how many digits are counted right."""
+"""Training, epoch by epoch, and the scores after each: the bound, and how often the count is right."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -53,36 +53,36 @@ class Trained(NamedTuple):
     params: Params
 
 
-def train(
-    strategy: Strategy, start: Start, data: tuple[Canvases, Canvases], setting: Setting, seed: int,
+def trainer(
+    strategy: Strategy, start: Start, data: tuple[Canvases, Canvases], setting: Setting,
     sizes: Sizes = Sizes(),  # noqa: B008
-) -> Iterator[Trained]:  # fmt: skip
-    """Parameters and scores before the first epoch, and after each."""
-    images, tests = jnp.asarray(data[0].images), data[1]
-    first, noise, scoring = jax.random.split(jax.random.key(seed), 3)
-    params = initial(first, sizes, start.decoder_bias)
+) -> Callable[[int], Iterator[Trained]]:  # fmt: skip
+    """A function of a seed: parameters and scores before the first epoch and after each; compiled once."""
+    images, mean, scores = jnp.asarray(data[0].images), objective(strategy, start), scorer(start, data[1])
     steps = len(images) // setting.batch
-    optimizer = optax.adam(
-        optax.cosine_decay_schedule(setting.rate, steps * setting.epochs) if setting.decay else setting.rate
-    )
-    options: dict[str, Any] = {
-        "key": noise, "data": images, "batch_size": setting.batch, "block_size": steps, "progress": False
-    }  # fmt: skip
-    mean, scores = objective(strategy, start), scorer(start, tests)
-    ppl.fit(mean, params, optimizer, steps=1, **options)  # compiles
-    state, estimators, seconds = optimizer.init(params), None, 0.0
-    yield Trained(Epoch(0, 0.0, float("nan"), *scores(scoring, params)), params)
-    for number in range(1, setting.epochs + 1):
-        began = time.perf_counter()
-        found = ppl.fit(
-            mean, params, optimizer, steps=steps, start=steps * (number - 1),
-            optimizer_state=state, estimator_state=estimators, **options,
-        )  # fmt: skip
-        params, state, estimators = found.params, found.optimizer_state, found.estimator_state
-        jax.block_until_ready(params)
-        seconds += time.perf_counter() - began
-        scored = scores(jax.random.fold_in(scoring, number), params)
-        yield Trained(Epoch(number, seconds, float(found.values.mean()), *scored), params)
+    decayed = optax.cosine_decay_schedule(setting.rate, steps * setting.epochs)
+    optimizer = optax.adam(decayed if setting.decay else setting.rate)
+
+    def fit(params: Params, noise: jax.Array, steps: int, **options: Any) -> ppl.FitResult:
+        batches = {"data": images, "batch_size": setting.batch, "block_size": len(images) // setting.batch}
+        return ppl.fit(mean, params, optimizer, key=noise, steps=steps, progress=False, **batches, **options)
+
+    def train(seed: int) -> Iterator[Trained]:
+        first, noise, scoring = jax.random.split(jax.random.key(seed), 3)
+        params = initial(first, sizes, start.decoder_bias)
+        fit(params, noise, 1)  # compiles
+        yield Trained(Epoch(0, 0.0, float("nan"), *scores(scoring, params)), params)
+        state, seconds = {}, 0.0
+        for number in range(setting.epochs):
+            began = time.perf_counter()
+            found = fit(params, noise, steps, start=steps * number, **state)
+            params = jax.block_until_ready(found.params)
+            state = {"optimizer_state": found.optimizer_state, "estimator_state": found.estimator_state}
+            seconds += time.perf_counter() - began
+            scored = scores(jax.random.fold_in(scoring, number), params)
+            yield Trained(Epoch(number + 1, seconds, float(found.values.mean()), *scored), params)
+
+    return train
 
 
 def scorer(start: Start, tests: Canvases) -> Any:
