@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from genjax import modular_vmap
 from genjax.adev import flip_enum, flip_mvd
 from genjax.core import distribution
+
 from models.air.model import NOISE, PRESENT, SMOOTHING, STARTS, WHERE, decode
 from models.air.nets import affine, attend, gaussian, network, place, recur
 

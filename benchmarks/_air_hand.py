@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
+
 from models.air.model import NOISE, PRESENT, SMOOTHING, STARTS, WHERE, decode
 from models.air.nets import affine, attend, gaussian, network, place, recur
 
@@ -81,14 +82,19 @@ def bernoulli(present: Any, probability: Any) -> Any:
     return jnp.where(present > 0, jnp.log(probability), jnp.log1p(-probability))
 
 
-def run(params: Any, image: Any, uniforms: Any, noise: Any, flipped: int | None = None) -> Any:
-    """The bound of one run, with the probability and the log density of each flip; one flip is turned over."""
+def run(
+    params: Any, image: Any, uniforms: Any, noise: Any, flipped: int | None = None,
+    straight_through: bool = False,
+) -> Any:  # fmt: skip
+    """The bound of one run; its flips, log densities and probabilities. One flip may be turned over."""
     seen, carry = begin(params, image)
     flips, scores, probabilities = [], [], []
     for slot in range(SLOTS):
         state, probability = look(params, seen, carry)
         present = (uniforms[slot] < stop_gradient(probability)).astype(float)
         present = 1 - present if slot == flipped else present
+        if straight_through:  # for the ablation: a derivative that is made up
+            present = present + probability - stop_gradient(probability)
         score = bernoulli(present, probability)
         carry = show(params, fill(params, image, carry, state, noise[slot]), slot, present, score)
         flips, scores, probabilities = [*flips, present], [*scores, score], [*probabilities, probability]

@@ -4,8 +4,8 @@
 
 where the file has the parameters, the images and the constants of the model. It prints the names of its
 rows as a line of JSON; then answers each line `{"name": ..., "seed": ...}` with the seconds that a gradient
-took, the value, and the derivative in the bias of the presence. It knows nothing of `ppl` or JAX. The batch is
-a plate, and all that it holds is vectorized; an enumerated flip is a dimension of its own.
+took, the value, and the derivative in the bias of the presence. It knows nothing of `ppl` or JAX. The batch
+is a plate, and all that it holds is vectorized; an enumerated flip is a dimension of its own.
 """
 
 from __future__ import annotations

@@ -18,11 +18,19 @@ from models.air.objectives import Strategy, objective
 
 
 class Setting(NamedTuple):
-    """How to train. The rate falls to zero by a cosine if `decay`, and is constant otherwise."""
+    """How to train: by Adam.
+
+    Attributes:
+        rate: of learning.
+        presence: what the rate is multiplied with for the head that says whether there is an object. With
+            one, slots are given up before their objects are worth seeing, in runs as chance has it.
+        decay: whether the rates fall to zero by a cosine.
+    """
 
     rate: float
-    batch: int = 64
-    epochs: int = 100
+    presence: float = 1.0
+    batch: int = 32
+    epochs: int = 40
     decay: bool = False
 
 
@@ -60,8 +68,7 @@ def trainer(
     """A function of a seed: parameters and scores before the first epoch and after each; compiled once."""
     images, mean, scores = jnp.asarray(data[0].images), objective(strategy, start), scorer(start, data[1])
     steps = len(images) // setting.batch
-    decayed = optax.cosine_decay_schedule(setting.rate, steps * setting.epochs)
-    optimizer = optax.adam(decayed if setting.decay else setting.rate)
+    optimizer = adam(setting, steps * setting.epochs)
 
     def fit(params: Params, noise: jax.Array, steps: int, **options: Any) -> ppl.FitResult:
         batches = {"data": images, "batch_size": setting.batch, "block_size": len(images) // setting.batch}
@@ -83,6 +90,18 @@ def trainer(
             yield Trained(Epoch(number + 1, seconds, float(found.values.mean()), *scored), params)
 
     return train
+
+
+def adam(setting: Setting, steps: int) -> optax.GradientTransformation:
+    rate = optax.cosine_decay_schedule(setting.rate, steps) if setting.decay else setting.rate
+
+    def slower(updates: Params) -> Params:
+        return {
+            name: jax.tree.map(lambda x: setting.presence * x, part) if name == "presence" else part
+            for name, part in updates.items()
+        }
+
+    return optax.chain(optax.adam(rate), optax.stateless(lambda updates, _: slower(updates)))
 
 
 def scorer(start: Start, tests: Canvases) -> Any:
