@@ -10,7 +10,7 @@ from typing import NamedTuple
 from models.air.train import Setting
 
 BETTER, PLATEAU = "better start", "artifact's start"
-RATE, PRESENCE = 2e-3, 0.1
+RATE, PRESENCE, EPOCHS = 1e-3, 0.1, 30
 
 
 class Run(NamedTuple):
@@ -41,7 +41,7 @@ class Profile(NamedTuple):
     stages: tuple[int, ...]
 
 
-def better(strategies: tuple[str, ...], seeds: tuple[int, ...], epochs: int) -> list[Run]:
+def better(strategies: tuple[str, ...], seeds: tuple[int, ...], epochs: int = EPOCHS) -> list[Run]:
     # Seed by seed, so that a run that is stopped has some of each.
     return [Run(BETTER, name, setting(name, epochs), seed) for seed in seeds for name in strategies]
 
@@ -70,10 +70,10 @@ PROFILES = {
         2, 16, (0, 1),
     ),
     "quick": Profile(
-        better(THREE, (10, 11), 25) + plateau(("MVD", "REINFORCE"), (10,), 120), 16, 256, (0, 3, 20)
+        better(THREE, (10, 11)) + plateau(("MVD", "REINFORCE"), (10,), 120), 16, 256, (0, 4, 15)
     ),
     "full": Profile(
-        better(ALL, (10, 11, 12, 13, 14), 60) + plateau(("MVD", "ENUM", "REINFORCE"), (10, 11, 12), 200),
-        16, 256, (0, 3, 20),
+        better(ALL, (10, 11, 12, 13, 14)) + plateau(("MVD", "ENUM", "REINFORCE"), (10, 11, 12), 120),
+        16, 256, (0, 4, 15),
     ),
 }  # fmt: skip

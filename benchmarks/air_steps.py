@@ -94,7 +94,8 @@ def pyro(params: Any, images: Any, python: Path) -> Iterator[dict[str, Draw]]:
         return
     constants = {
         "images": images, "present": np.float32(PRESENT), "where": np.stack(WHERE),
-        "offset": np.stack(STARTS["pyro"].where), "noise": np.float32(NOISE), "smoothing": np.float32(SMOOTHING),
+        "offset": np.stack(STARTS["pyro"].where), "noise": np.float32(NOISE),
+        "smoothing": np.float32(SMOOTHING),
     }  # fmt: skip
     flat, _ = jax.tree_util.tree_flatten_with_path({"params": params})
     constants |= {"/".join(_word(part) for part in key): np.asarray(leaf) for key, leaf in flat}
@@ -214,7 +215,8 @@ def main(
         found = {name: row(name, params, images, repeats, peers, theirs) for name in rows}
         has_pyro = bool(theirs)
     data = {
-        "date": time.strftime("%Y-%m-%d"), "batch": batch, "repeats": repeats, "peers": peers, "pyro": has_pyro,
+        "date": time.strftime("%Y-%m-%d"), "batch": batch, "repeats": repeats, "peers": peers,
+        "pyro": has_pyro,
         "machine": f"{os.cpu_count()} cores, {jax.devices()[0]}, JAX {jax.__version__}", "rows": found,
     }  # fmt: skip
     if file is not None:
