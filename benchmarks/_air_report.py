@@ -77,7 +77,7 @@ def row(strategy: str, runs: list[Curve], empty: float) -> tuple[str, ...]:
         shown("number", ".0f"),
         shown("seconds", ".1f"),
         f"{median([run.second for run in runs]):.2f}",
-        str(max(run.last["number"] for run in runs)),
+        " to ".join(map(str, sorted({run.last["number"] for run in runs}))),
     )
 
 
