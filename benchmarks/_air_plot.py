@@ -27,6 +27,7 @@ def picture(lines: list[dict[str, Any]], file: Path) -> Path:
         axes[0, column].set(title=experiment, ylabel="counts that are right", ylim=(0, 1))
         axes[1, column].set(xlabel="seconds of training", ylabel="ELBO, nats")
         axes[1, column].axhline(empty_of(lines) + ABOVE, color="gray", ls=":", lw=1)
+        axes[1, column].set_ylim(bottom=empty_of(lines) - 20)  # the start may lie far below
         if axes[0, column].lines:
             axes[0, column].legend(fontsize=8)
     figure.tight_layout()

@@ -27,6 +27,10 @@ class Curve(NamedTuple):
         return self.epochs[-1]
 
     @property
+    def finished(self) -> bool:
+        return self.last["number"] == self.last["setting"][3]
+
+    @property
     def second(self) -> float:
         """Seconds of an epoch."""
         return self.last["seconds"] / max(self.last["number"], 1)
@@ -46,6 +50,11 @@ def curves(lines: list[Line], experiment: str) -> list[Curve]:
                 epochs.clear()
             epochs.append(line)
     return [Curve(strategy, seed, epochs) for (strategy, seed), epochs in found.items()]
+
+
+def finished(lines: list[Line], experiment: str) -> list[Curve]:
+    """What tables and bars are of."""
+    return [curve for curve in curves(lines, experiment) if curve.finished]
 
 
 def by_strategy(found: list[Curve]) -> dict[str, list[Curve]]:
@@ -77,7 +86,7 @@ def row(strategy: str, runs: list[Curve], empty: float) -> tuple[str, ...]:
         shown("number", ".0f"),
         shown("seconds", ".1f"),
         f"{median([run.second for run in runs]):.2f}",
-        " to ".join(map(str, sorted({run.last["number"] for run in runs}))),
+        str(runs[0].last["number"]),
     )
 
 
@@ -89,14 +98,18 @@ HEADER = (
 
 def figure(lines: list[Line], experiment: str) -> str:
     empty = empty_of(lines)
-    rows = [row(name, runs, empty) for name, runs in by_strategy(curves(lines, experiment)).items()]
-    return table(HEADER, rows) if rows else "not run"
+    rows = [row(name, runs, empty) for name, runs in by_strategy(finished(lines, experiment)).items()]
+    left_out = [curve for curve in curves(lines, experiment) if not curve.finished]
+    note = "".join(
+        f"\nnot finished: {run.strategy}, seed {run.seed}, epoch {run.last['number']}" for run in left_out
+    )
+    return (table(HEADER, rows) if rows else "not run") + note
 
 
 def confusions(lines: list[Line]) -> str:
     """Of the test canvases with 0, 1, 2 digits, how many are said to have 0, 1, 2, 3: the median seed."""
     rows = []
-    for name, runs in by_strategy(curves(lines, BETTER)).items():
+    for name, runs in by_strategy(finished(lines, BETTER)).items():
         middle = sorted(runs, key=lambda run: run.last["accuracy"])[len(runs) // 2]
         rows.append((name, str(middle.seed), *(" ".join(map(str, row)) for row in middle.last["confusion"])))
     return table(("strategy", "seed", "none", "one", "two"), rows) if rows else "not run"
@@ -148,7 +161,7 @@ def report(lines: list[Line]) -> str:
 def bars(lines: list[Line]) -> list[tuple[str, bool]]:
     """What has to hold, as far as it was run."""
     judged = []
-    better = by_strategy(curves(lines, BETTER))
+    better = by_strategy(finished(lines, BETTER))
     for name in ("MVD", "ENUM"):
         if name in better:
             found = median([run.last["accuracy"] for run in better[name]])
@@ -171,7 +184,7 @@ def bars(lines: list[Line]) -> list[tuple[str, bool]]:
 def stays(lines: list[Line]) -> list[tuple[str, bool]]:
     """Of each seed: REINFORCE is still on the plateau when MVD leaves it, in epochs and in seconds."""
     judged, empty = [], empty_of(lines)
-    runs = {(run.strategy, run.seed): run for run in curves(lines, PLATEAU)}
+    runs = {(run.strategy, run.seed): run for run in finished(lines, PLATEAU)}
     for (strategy, seed), run in runs.items():
         left, other = run.left(empty), runs.get(("REINFORCE", seed))
         if strategy != "MVD" or other is None:
