@@ -105,9 +105,9 @@ def test_a_row_of_steps_is_measured(
 
 
 def test_a_wrong_gradient_is_an_error(bench: Any) -> None:
-    cell = lambda slope: bench.air_steps.Cell(0.1, 1.0, slope, 0.1)
+    cell = lambda slope: bench.air_steps.Cell(0.1, 0.1, 1.0, slope, 0.1)
     with pytest.raises(SystemExit, match="MVD, GenJAX: slope 3"):
         bench.air_steps.agreement({"MVD": {"ppl": cell(1.0), "GenJAX": cell(3.0)}})
-    nothing = bench.air_steps.Cell(0.1, None, 0.0, 0.0)
+    nothing = bench.air_steps.Cell(0.1, 0.1, None, 0.0, 0.0)
     said = bench.air_steps.agreement({"IWELBO": {"ppl": cell(1.0), "Pyro": nothing}})
     assert said == "all agree, but there is none at all in IWELBO, Pyro."
