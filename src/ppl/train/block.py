@@ -156,7 +156,24 @@ def _step(plan: Plan, key: jax.Array, fixed: Any, data: Any, first: jax.Array, l
     return Loop(state, done, finite, values, skipped)
 
 
-def _compile(plan: Plan) -> Callable[..., Block]:
+class Compiled(NamedTuple):
+    """The functions of a plan; each is traced once for its shapes.
+
+    Attributes:
+        block: `block(state, key, fixed, data, first, count, empty) -> Block`. `first` is the number of the
+            first step, `count <= capacity` how many to take, and `empty` an array of `capacity` values to be
+            filled.
+        value: `value(key, trained, estimator_state, fixed, batch)`, the objective's value, of which only the
+            shape is asked.
+        initial_state: `initial_state(trained, fixed, batch)`, of the estimators; its shapes, likewise.
+    """
+
+    block: Callable[..., Block]
+    value: Callable[..., Any]
+    initial_state: Callable[..., Any]
+
+
+def _compile(plan: Plan) -> Compiled:
     def block(state: State, key: Any, fixed: Any, data: Any, first: Any, count: Any, empty: Any) -> Block:
         start = Loop(state, jnp.uint32(0), jnp.bool_(True), empty, jnp.uint32(0))
         loop = jax.lax.while_loop(
@@ -166,7 +183,13 @@ def _compile(plan: Plan) -> Callable[..., Block]:
         )
         return Block(loop, is_finite(loop.state.trained))
 
-    return jax.jit(block)
+    def value(key: Any, trained: Any, estimator_state: Any, fixed: Any, batch: tuple[Any, ...]) -> Any:
+        return value_and_grad(plan, key, trained, estimator_state, fixed, batch)[0]
+
+    def initial_state(trained: Any, fixed: Any, batch: tuple[Any, ...]) -> Any:
+        return plan.objective.initial_state(plan.layout.combine(trained, fixed), *batch)
+
+    return Compiled(jax.jit(block), jax.jit(value), jax.jit(initial_state))
 
 
 def last_good(run: Callable[[int], Block], failed: Block) -> Block:
@@ -192,12 +215,8 @@ def last_good(run: Callable[[int], Block], failed: Block) -> Block:
 _cached = functools.lru_cache(maxsize=8)(_compile)
 
 
-def compiled(plan: Plan) -> Callable[..., Block]:
-    """`block(state, key, fixed, data, first, count, empty) -> Block`, kept for the next run.
-
-    `first` is the number of the first step, `count <= capacity` how many to take, and `empty` an array
-    of `capacity` values to be filled.
-    """
+def compiled(plan: Plan) -> Compiled:
+    """The functions of a plan, kept for the next run."""
     try:
         hash(plan)
     except TypeError:  # a constant leaf of the parameters, or the objective, cannot be hashed

@@ -13,7 +13,7 @@ import optax
 
 from ppl.noise import check_key
 from ppl.train.arguments import check_callables, check_data, one_of, whole
-from ppl.train.block import Block, Plan, State, compiled, last_good, value_and_grad
+from ppl.train.block import Block, Plan, State, compiled, last_good
 from ppl.train.failure import failure
 from ppl.train.minibatches import ORDER, cursor_at, next_rows, take
 from ppl.train.parameters import partition, strong
@@ -150,7 +150,7 @@ def _blocks(run: _Run, state: State, pace: Pace, progress: Any) -> FitResult:
     plan = run.plan
     empty = jnp.zeros(plan.capacity, _value_dtype(run, state))
     history = np.zeros(run.steps, empty.dtype)
-    block, done, skipped = compiled(plan), 0, 0
+    block, done, skipped = compiled(plan).block, 0, 0
     report = reporter(progress, run.steps)
     try:
         while done < run.steps:
@@ -210,19 +210,14 @@ def _initial_state(run: _Run, trained: Any) -> Any:
     if not hasattr(run.plan.objective, "initial_state"):
         return {}
 
-    def state(trained: Any, fixed: Any, batch: tuple[Any, ...]) -> Any:
-        return run.plan.objective.initial_state(run.plan.layout.combine(trained, fixed), *batch)
-
-    shapes = jax.eval_shape(state, trained, run.fixed, _batch_shapes(run))
+    shapes = jax.eval_shape(compiled(run.plan).initial_state, trained, run.fixed, _batch_shapes(run))
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
 def _value_dtype(run: _Run, state: State) -> Any:
     """The dtype of the objective's value, which must be a real scalar."""
-    value, *_ = jax.eval_shape(
-        lambda key, trained, estimators, fixed, batch: value_and_grad(
-            run.plan, key, trained, estimators, fixed, batch
-        ),
+    value = jax.eval_shape(
+        compiled(run.plan).value,
         run.key, state.trained, state.estimator_state, run.fixed, _batch_shapes(run),
     )  # fmt: skip
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
