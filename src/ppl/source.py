@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -40,15 +40,43 @@ def user_line() -> str:
     return "<unknown line>"
 
 
-def frames(equation: Any) -> Iterable[Any]:
-    """The frames, innermost first, of the code that made a jaxpr equation."""
+class Function(NamedTuple):
+    """A function of a library, by its file and name."""
+
+    file: str
+    name: str
+
+
+def library_function(jaxpr: Any) -> Function | None:
+    """The function that a nested jaxpr was traced from, if it is a library's."""
+    debug = getattr(getattr(jaxpr, "jaxpr", jaxpr), "debug_info", None)
+    file, name = getattr(debug, "func_filename", None), getattr(debug, "func_name", None)
+    return None if not file or not name or is_user(file) else Function(file, name)
+
+
+def frames(equation: Any, inside: Function | None = None) -> Iterable[Any]:
+    """The frames, innermost first, of the code that made a jaxpr equation.
+
+    `inside` is the library's function that the equation belongs to. JAX traces such a function once for all
+    its callers, and if that happens in a derivative rule, the frames are those of what was differentiated
+    then: of a caller that has nothing to do with this one. So frames count only up to the function itself.
+    """
     traceback = getattr(equation.source_info, "traceback", None)
-    return () if traceback is None else traceback.frames
+    found = () if traceback is None else traceback.frames
+    if inside is None:
+        return found
+    for number, frame in enumerate(found):
+        if (
+            frame.file_name == inside.file
+            and frame.function_name.split(".")[-1] == inside.name.split(".")[-1]
+        ):
+            return found[: number + 1]
+    return ()
 
 
-def equation_line(equation: Any) -> str:
+def equation_line(equation: Any, inside: Function | None = None) -> str:
     """The user's line that made a jaxpr equation."""
-    for frame in frames(equation):
+    for frame in frames(equation, inside):
         if is_user(frame.file_name):
             return _line(frame.file_name, frame.line_num, frame.function_name)
     return "<unknown line>"

@@ -18,6 +18,7 @@ import scipy.stats
 from ppl.distributions.density import log_density, moving_support
 from ppl.errors import DiscontinuousReparameterization, EstimatorNotAdmitted, UnsupportedProgram
 from ppl.inner import expect_p
+from ppl.refusal import differentiated_once
 from ppl.site import Site, sample_p
 from ppl.transforms.continuity import check_continuity
 from ppl.transforms.tag import tagged
@@ -368,6 +369,18 @@ def test_an_edge_jumps_once_it_is_exponentiated(name: str, reach: str, density: 
     check(lambda t: tagged(density(target, moving(t)), "x").sum() * 2.0 - jnp.mean(moving(t)) / 3.0)
     assert "edge of a support" in refused(lambda t: number(density(target, moving(t))))
     check(lambda t: t * number(density(target, scored(t))))
+
+
+def test_an_edge_is_found_whoever_has_traced_a_library_function_first():
+    """`where` is traced once for all; in a derivative rule it gets the line of what is differentiated."""
+    jax.clear_caches()
+    square = lambda a: differentiated_once(a**2, a, "why")
+    total = lambda a: jax.lax.scan(lambda c, x: (c + square(a * x), None), 0.0, jnp.arange(1.0, 3.0))[0]
+    assert jax.grad(total)(2.0) == 20
+    edge = lambda t: log_density(EDGES["exponential"], moving(t))
+    check(lambda t: edge(t) * 2.0)
+    assert "edge of a support" in refused(lambda t: jnp.exp(edge(t)))
+    check(lambda t: jax.nn.relu(moving(t)))
 
 
 def test_an_edge_inside_the_support_of_the_draw_is_found():

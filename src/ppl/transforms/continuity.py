@@ -109,7 +109,7 @@ def check_continuity(
     floats = [jumps.is_float(variable) for variable in jaxpr.invars]
     moving = [bool(d) and f for d, f in zip(differentiated, floats, strict=True)]
     walk = _Walk(Context(), reverse, moving_support)
-    for value in _evaluate(jaxpr, [Value(moves=m, tangent=m) for m in moving], walk):
+    for value in _through(jaxpr, [Value(moves=m, tangent=m) for m in moving], walk):
         if value.jump is not None:
             raise DiscontinuousReparameterization(_message(value.jump))
 
@@ -149,7 +149,12 @@ class _Walk:
         return self.context.line
 
 
-def _evaluate(jaxpr: Any, arguments: Sequence[Value], walk: _Walk) -> list[Value]:
+def _evaluate(body: Any, arguments: Sequence[Value], walk: _Walk) -> list[Value]:
+    """A nested jaxpr."""
+    return _through(body, arguments, replace(walk, context=walk.context.entering(body)))
+
+
+def _through(jaxpr: Any, arguments: Sequence[Value], walk: _Walk) -> list[Value]:
     environment: dict[Any, Value] = dict(zip(jaxpr.constvars, map(constant, jaxpr.consts), strict=True))
     environment.update(zip(jaxpr.invars, arguments, strict=True))
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppl.source import equation_line
+from ppl.source import Function, equation_line, library_function
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.moving import Jump, Value, above, atom, chosen, forget, union
 from ppl.transforms.vouched import DENSITY_CODE, library_vouches, support_check, user_vouches
@@ -180,20 +180,27 @@ class Context:
         vouched: inside library code known to be continuous, and whether in a log density.
         promised: inside `continuous`.
         line: the user's line of the innermost enclosing equation.
+        inside: the library's function that the equations belong to, if they do.
     """
 
     vouched: str = ""
     promised: bool = False
     line: str = "<unknown line>"
+    inside: Function | None = None
 
     def at(self, equation: Any) -> Context:
         """The same, for what an equation holds."""
-        line = equation_line(equation)
-        return Context(
-            vouched=library_vouches(equation, inherited=self.vouched),
+        line = equation_line(equation, self.inside)
+        return replace(
+            self,
+            vouched=library_vouches(equation, inside=self.inside, inherited=self.vouched),
             promised=self.promised or user_vouches(equation),
             line=self.line if line.startswith("<") else line,
         )
+
+    def entering(self, body: Any) -> Context:
+        """The same, for the equations of a nested jaxpr."""
+        return replace(self, inside=library_function(body))
 
 
 def plain(equation: Any, values: list[Value], context: Context) -> list[Value]:
@@ -219,10 +226,12 @@ def plain(equation: Any, values: list[Value], context: Context) -> list[Value]:
     if name == "atan2" and _is_positive(values[1]):
         jump = None  # away from the branch cut
     if jump is None:
-        whole = replace(whole, drawn=_within_check(equation, values))
+        whole = replace(whole, drawn=_within_check(equation, values, context))
         known = len(outputs) == 1 or name in SHUFFLES
         return [facts(equation, values, whole) if known else whole for _ in outputs]
-    if steps and (is_constant_test(equation, values) or _within_check(equation, values) or not whole.crosses):
+    if steps and (
+        is_constant_test(equation, values) or _within_check(equation, values, context) or not whole.crosses
+    ):
         return [atom(values)]
     if is_accounted(equation, values):
         return [atom(values)]
@@ -242,10 +251,10 @@ def fall(value: Value, context: Context) -> Value:
     return replace(value, edge=None, jump=value.edge._replace(line=context.line))
 
 
-def _within_check(equation: Any, values: Sequence[Value]) -> str:
+def _within_check(equation: Any, values: Sequence[Value], context: Context) -> str:
     """The class of the support whose membership test an equation is part of, of draws from it."""
     drawn = {value.drawn for value in values if value.crosses}
-    return drawn.pop() if len(drawn) == 1 and drawn == {support_check(equation)} else ""
+    return drawn.pop() if len(drawn) == 1 and drawn == {support_check(equation, context.inside)} else ""
 
 
 def crossing(value: Value, words: str, context: Context, constant: float | None = None) -> Value:

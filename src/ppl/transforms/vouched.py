@@ -7,9 +7,9 @@ continuous; and the user, with `continuous`.
 What is known of the libraries is data, in `CONTINUOUS`: the activations of `jax.nn` (all but
 `one_hot`), the functions of `jax.numpy`, `jax.scipy` and `jax.lax` that are continuous although they
 compare inside, the densities and bijections of `numpyro.distributions`, and the log densities of
-`ppl` itself. Only frames between the equation and the innermost line of the user are looked at. JAX
-cuts tracebacks at the boundary of a `jit`, so a function that is traced once and cached never shows
-the line of another caller; what holds for the call is handed down to the equations inside it.
+`ppl` itself. Only frames between the equation and the innermost line of the user are looked at. A
+library's function that is `jit`ted is traced once for all callers, so its equations may show the line of
+another one: there frames count up to that function, and what holds for the call is handed down.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.extend.core import primitives
 
-from ppl.source import frames, is_user
+from ppl.source import Function, frames, is_user
 
 # The name under which vouched code appears in a jaxpr. No Python function has it by accident: a
 # name with a dot cannot be written in a `def`.
@@ -91,23 +91,25 @@ _SAMPLERS = _names("sample rsample sample_with_intermediates")
 CONTINUOUS_CODE, DENSITY_CODE = "continuous", "density"
 
 
-def _inner_frames(equation: Any) -> tuple[list[tuple[str, str]], bool]:
+def _inner_frames(equation: Any, inside: Function | None) -> tuple[list[tuple[str, str]], bool]:
     """`(file, function)` of each frame up to the user's innermost one; whether there is one."""
     found = []
-    for frame in frames(equation):
+    for frame in frames(equation, inside):
         found.append((frame.file_name.replace("\\", "/"), frame.function_name))
         if is_user(frame.file_name):
             return found, True
+    if inside is not None and not found:  # nothing is known but where the equation is
+        found.append((inside.file.replace("\\", "/"), inside.name))
     return found, False
 
 
-def library_vouches(equation: Any, *, inherited: str = "") -> str:
+def library_vouches(equation: Any, *, inside: Function | None = None, inherited: str = "") -> str:
     """Whether an equation lies in a library function known to be continuous, or in a log density.
 
     `inherited` is the answer for the call that holds the equation; it stands unless the traceback of
-    the equation itself leads to the user.
+    the equation itself leads to the user. `inside` is the library's function that was called, if it is one.
     """
-    inner, to_user = _inner_frames(equation)
+    inner, to_user = _inner_frames(equation, inside)
     files = [file for file, _ in inner]
     if any("/numpyro/" in file and _SAMPLERS & set(function.split(".")) for file, function in inner):
         return ""
@@ -125,9 +127,9 @@ def library_vouches(equation: Any, *, inherited: str = "") -> str:
     return "" if to_user else inherited
 
 
-def support_check(equation: Any) -> str:
+def support_check(equation: Any, inside: Function | None = None) -> str:
     """The class of the NumPyro constraint whose membership test an equation is part of, or nothing."""
-    for file, function in _inner_frames(equation)[0]:
+    for file, function in _inner_frames(equation, inside)[0]:
         if file.endswith(_CHECKS):
             return function.split(".")[0]
         if file.endswith("/ppl/distributions/support.py") and function == "_on_simplex":
