@@ -38,7 +38,9 @@ def squared_exponential(gram: Gram) -> Gram:
     """exp(-|f - f'|^2 / 2) of features f, f'."""
     diagonal = jnp.diag(gram.inducing)
     kernel = lambda cross, left: jnp.exp(cross - (left[:, None] + diagonal) / 2)
-    return Gram(kernel(gram.inducing, diagonal), kernel(gram.cross, gram.variance), jnp.ones_like(gram.variance))
+    return Gram(
+        kernel(gram.inducing, diagonal), kernel(gram.cross, gram.variance), jnp.ones_like(gram.variance)
+    )
 
 
 def linear(gram: Gram) -> Gram:
@@ -86,7 +88,7 @@ def nngp_roots(first: Gram, kernel: Kernel, layers: int) -> list[jax.Array]:
 def through(kernel: Gram, root: jax.Array) -> Gram:
     """The Gram of all points, where that of the inducing ones is G = root root' and the prior covariance is K.
 
-        G_ti = K_ti K_ii^-1 G_ii,      g_t = k_t - K_ti K_ii^-1 K_it + K_ti K_ii^-1 G_ii K_ii^-1 K_it
+    G_ti = K_ti K_ii^-1 G_ii,      g_t = k_t - K_ti K_ii^-1 K_it + K_ti K_ii^-1 G_ii K_ii^-1 K_it
     """
     factor = jnp.linalg.cholesky(jittered(kernel.inducing))
     weights = cho_solve((factor, True), kernel.cross.T).T

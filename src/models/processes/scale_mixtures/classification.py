@@ -23,7 +23,7 @@ import ppl
 from models.processes.kernels import nngp, nngp_variance
 from models.processes.scale_mixtures.conjugate import Scale, kl_of_scales
 
-CLASSES, INDUCING, JITTER = 10, 100, 1e-3
+CLASSES, JITTER = 10, 1e-3
 PRIOR_A = 2.0
 Params = dict[str, Any]
 
@@ -58,7 +58,9 @@ def posterior_of(params: Params) -> Scale:
 def roots(params: Params) -> jax.Array:
     """The Cholesky factors of S_c, in the coordinates of v."""
     lower = jnp.tril(params["root"], -1)
-    return lower + jnp.exp(jnp.diagonal(params["root"], axis1=1, axis2=2))[..., None] * jnp.eye(lower.shape[-1])
+    return lower + jnp.exp(jnp.diagonal(params["root"], axis1=1, axis2=2))[..., None] * jnp.eye(
+        lower.shape[-1]
+    )
 
 
 @ppl.gen
@@ -166,7 +168,9 @@ def fitted(bound: Any, data: dict[str, np.ndarray], points: np.ndarray, key: Any
 
 
 @partial(jax.jit, static_argnames=("mixed", "draws"))
-def log_probabilities(params: Params, x: jax.Array, key: jax.Array, mixed: bool, draws: int = 100) -> jax.Array:
+def log_probabilities(
+    params: Params, x: jax.Array, key: jax.Array, mixed: bool, draws: int = 100
+) -> jax.Array:
     """log E[softmax f] of each image; a draw of the scale serves all classes of an image."""
     law = (unknown_scale if mixed else known_scale)(params)
     program = values(params, law, projection(params, x))
@@ -203,7 +207,7 @@ def digits(seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.
     return train, {name: ready(x) for name, x in versions.items()}, labels[1000:]
 
 
-def run(seed: int, steps: int, progress: bool, inducing: int = INDUCING) -> dict[str, dict[str, float]]:
+def run(seed: int, steps: int, progress: bool, inducing: int) -> dict[str, dict[str, float]]:
     train, tests, labels = digits(seed)
     points = train["x"][:inducing]
     table = {}
@@ -215,5 +219,7 @@ def run(seed: int, steps: int, progress: bool, inducing: int = INDUCING) -> dict
             row[version] = float(-found[np.arange(len(labels)), labels].mean())
             if version == "clean":
                 row["error"] = float((found.argmax(axis=1) != labels).mean())
+        if mixed:
+            row["degrees of freedom"] = float(2 * posterior_of(params).a)
         table[name] = row
     return table

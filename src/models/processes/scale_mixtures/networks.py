@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,15 +40,21 @@ def outputs(key: jax.Array, law: Scale, width: int, shared: bool, draws: int) ->
     return jax.lax.map(one, jax.random.split(key, draws), batch_size=500)
 
 
-def distances(key: jax.Array, law: Scale, width: int, draws: int) -> dict[str, float]:
-    """Kolmogorov's distances to the t and to the Gaussian limit, and p-values, of both kinds of network."""
-    t = stats.t(2 * law.a, scale=np.sqrt(law.b / law.a * limit_variance()))
-    normal = stats.norm(scale=np.sqrt(law.b / (law.a - 1) * limit_variance()))
+def distances(drawn: dict[str, np.ndarray], law: Scale) -> dict[str, float]:
+    """Kolmogorov's distances of draws to the t and to the Gaussian limit, and p-values."""
     found = {}
-    for name, shared in (("shared", True), ("each", False)):
-        drawn = np.asarray(outputs(key, law, width, shared, draws), np.float64)
-        for limit, law_of in (("t", t), ("normal", normal)):
-            test = stats.kstest(drawn, law_of.cdf)
+    for name, values in drawn.items():
+        for limit, distribution in limits(law).items():
+            test = stats.kstest(np.asarray(values, np.float64), distribution.cdf)
             found[f"{name}, {limit}"] = float(test.statistic)
             found[f"{name}, {limit}, p"] = float(test.pvalue)
     return found
+
+
+def limits(law: Scale) -> dict[str, Any]:
+    """The t of one scale for all weights, and the normal law of many independent ones, which has its variance."""
+    variance = limit_variance()
+    return {
+        "t": stats.t(2 * law.a, scale=np.sqrt(law.b / law.a * variance)),
+        "normal": stats.norm(scale=np.sqrt(law.b / (law.a - 1) * variance)),
+    }

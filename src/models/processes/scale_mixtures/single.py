@@ -36,7 +36,13 @@ def run(seed: int, steps: int, rows: int, progress: bool) -> dict[str, float]:
         start = regression.initial(rows, **method.start) | {"scale": jnp.array(0.0), "noise": jnp.array(0.0)}
         data = {"y": jnp.asarray(y[None]), "x": jnp.asarray(x[None])}
         params = ppl.fit(
-            method.objective, start, OPTIMIZER, key=jax.random.key(seed), steps=steps, data=data, progress=progress
+            method.objective,
+            start,
+            OPTIMIZER,
+            key=jax.random.key(seed),
+            steps=steps,
+            data=data,
+            progress=progress,
         ).params
         weight, noise = jnp.exp(params["weight"]), jnp.exp(params["noise"])
         seen = context(regression.kernel(params, jnp.asarray(x)), jnp.asarray(y[None]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from models.processes.scale_mixtures.windows import LENGTH, times, windows
 CONTEXTS = (6, 9)
 GRID = jnp.linspace(-12.0, 8.0, 161)
 OPTIMIZER = optax.adam(0.05)
+A_LARGE = 1000.0
 
 
 class Method(NamedTuple):
@@ -60,23 +61,25 @@ def fitted(method: Method, y: np.ndarray, key: jax.Array, steps: int, progress: 
     ).params
 
 
-@partial(jax.jit, static_argnames=("log_density", "given"))
-def rest(log_density: Any, params: Any, y: jax.Array, orders: jax.Array, given: int) -> jax.Array:
-    """log p(the rest | the first `given` of an order), by quarter: the mean over windows, each with an order."""
+@partial(jax.jit, static_argnames=("log_density",))
+def rest(log_density: Any, params: Any, y: jax.Array, orders: jax.Array) -> jax.Array:
+    """log p(the rest | the first n of an order), by quarter: the mean over windows, each with an order, and over n."""
     covariance = regression.kernel(params, jnp.asarray(times()))
 
     def one(row: jax.Array, order: jax.Array) -> jax.Array:
         ordered, values = covariance[order][:, order], row[order][None]
         root = jnp.linalg.cholesky(ordered)
         # The leading block of a Cholesky factor is the factor of the leading block.
-        whole = log_density(params, root, values)
-        part = log_density(params, root[:given, :given], values[:, :given])
-        return (whole - part)[0] / (LENGTH - given)
+        until = lambda n: log_density(params, root[:n, :n], values[:, :n])[0]
+        whole = until(LENGTH)
+        return sum((whole - until(n)) / (LENGTH - n) for n in CONTEXTS) / len(CONTEXTS)
 
     return jnp.mean(jax.vmap(one)(y, orders))
 
 
-def scores(method: Method, params: Any, held_out: np.ndarray, late: np.ndarray, random: Any) -> dict[str, float]:
+def scores(
+    method: Method, params: Any, held_out: np.ndarray, late: np.ndarray, random: Any
+) -> dict[str, float]:
     """Nats of each quarter that is predicted, over contexts of six and of nine quarters."""
     found = {}
     sets = {"in distribution": held_out, "late": late, "late / 3": late / 3, "late x 3": late * 3}
@@ -84,18 +87,20 @@ def scores(method: Method, params: Any, held_out: np.ndarray, late: np.ndarray, 
         # As many windows, in orders of their own, for each set.
         y = np.tile(y, (1 + 288 // len(y), 1))[:288]
         orders = random.permuted(np.tile(np.arange(LENGTH), (len(y), 1)), axis=1)
-        each = [rest(method.log_density, params, jnp.asarray(y), jnp.asarray(orders), n) for n in CONTEXTS]
-        found[name] = float(np.mean(each))
+        found[name] = float(rest(method.log_density, params, jnp.asarray(y), jnp.asarray(orders)))
     return found
 
 
-def run(seed: int, steps: int, folds: int, progress: bool) -> dict[str, dict[str, float]]:
-    """Every method on every fold of the early windows; a fold is held out, and what is left is fitted."""
+def run(
+    seed: int, steps: int, folds: int, progress: bool, methods: Sequence[str] = tuple(METHODS)
+) -> dict[str, dict[str, float]]:
+    """Each method on every fold of the early windows; a fold is held out, and what is left is fitted."""
     early, late = windows()
     order = np.random.default_rng(seed).permutation(len(early))
     table: dict[str, dict[str, float]] = {}
-    for name, method in METHODS.items():
-        rows = []
+    ablation: list[dict[str, float]] = []
+    for name in methods:
+        method, rows = METHODS[name], []
         for fold in range(folds):
             held = order[fold::4]
             key = jax.random.fold_in(jax.random.key(seed), fold)
@@ -103,13 +108,22 @@ def run(seed: int, steps: int, folds: int, progress: bool) -> dict[str, dict[str
             random = np.random.default_rng([seed, fold])
             rows.append(scores(method, params, early[held], late, random))
             if name == "Gaussian process":
-                for a in (1e3, 1e5):
-                    ablated = params | {"concentration": jnp.log(a)}
-                    random = np.random.default_rng([seed, fold])
-                    row = scores(METHODS["mixture, collapsed"], ablated, early[held], late, random)
-                    table.setdefault(f"ablation: a = {a:g}", {}) 
-                    for column, value in row.items():
-                        table[f"ablation: a = {a:g}"].setdefault(column, 0.0)
-                        table[f"ablation: a = {a:g}"][column] += value / folds
-        table[name] = {column: float(np.mean([row[column] for row in rows])) for column in rows[0]}
-    return table
+                ablated = params | {"concentration": jnp.log(A_LARGE)}
+                random = np.random.default_rng([seed, fold])
+                ablation.append(scores(METHODS["mixture, collapsed"], ablated, early[held], late, random))
+        table[name] = _mean(rows)
+    for name in {"mixture, ELBO", "mixture, ELBO by scores"} & set(methods):
+        table[name]["gradient s.d."] = gradient_spread(METHODS[name], early, jax.random.key(seed))
+    return table | {f"ablation: a = {A_LARGE:g}": _mean(ablation)}
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {column: float(np.mean([row[column] for row in rows])) for column in rows[0]}
+
+
+def gradient_spread(method: Method, y: np.ndarray, key: jax.Array, draws: int = 64) -> float:
+    """The standard deviation of the derivative in log a', the shape of the guide's scale, at the start."""
+    data = {"y": jnp.asarray(y), "x": jnp.broadcast_to(times(), (len(y), LENGTH, 1))}
+    start = regression.initial(LENGTH, **method.start)
+    one = lambda k: method.objective.grad(k, start, data)["guide"]["a"]
+    return float(jnp.std(jax.jit(jax.vmap(one))(jax.random.split(key, draws))))
