@@ -55,20 +55,22 @@ def independent_layers(widths: Sequence[int]) -> Any:
     return guide
 
 
-def bound(kernel: Kernel, width: int, layers: int, first: jax.Array, y: jax.Array, replicated: bool) -> Any:
-    """The ELBO by width, whose outputs are counted as often as there are features; or once, if not replicated.
+def bound(kernel: Kernel, width: int, layers: int, replicated: bool = True) -> ppl.Expectation:
+    """The ELBO divided by the width.
 
-    The mean log density of a channel is counted N times, N the width: the data grow with the network.
+    The mean log density of a channel counts `width` times, as if outputs were replicated with the width; or
+    once, whatever the width is, if not `replicated`: then nothing is learned in the limit.
     """
-    widths, channels = [width] * layers, y.shape[1]
-    model, guide = deep_process(kernel, widths, channels), independent_layers(widths)
-    counted = width / channels if replicated else 1.0 / channels
-    objective = ppl.objectives.tempered(likelihood=counted)
+    widths = [width] * layers
 
     @ppl.expectation
-    def elbo(params):
-        target = model(first, jnp.exp(params["noise"])).condition({"y": y.T})
-        return objective(target, guide([root_of(v) for v in params["layers"]])) / width
+    def elbo(params, data):
+        first, y = data["x"] @ data["x"].T / data["x"].shape[1], data["y"]
+        model = deep_process(kernel, widths, y.shape[1])
+        target = model(first, data["noise"][0]).condition({"y": y.T})
+        guide = independent_layers(widths)([root_of(v) for v in params["layers"]])
+        counted = ppl.objectives.tempered(likelihood=(width if replicated else 1.0) / y.shape[1])
+        return counted(target, guide) / width
 
     return elbo
 

@@ -120,23 +120,33 @@ def grams_only(inputs: jax.Array) -> Gram:
     return of_inputs(inputs, inputs[:0])
 
 
-def evidence_and_divergences(params: Params, first: Gram, y: jax.Array, kernel: Kernel) -> Any:
-    """log p(Y | G_L) by channel, and the KLs."""
-    top, divergences = ascend(first, [root_of(v) for v in params["layers"]], kernel)
-    noise = jnp.exp(params["noise"]) * jnp.eye(len(y))
-    return channel_evidence(jittered(top.inducing) + noise, y), divergences
+def roots_of(params: Params, first: Gram, kernel: Kernel, layers: int) -> list[jax.Array]:
+    """Those that are learned; or, where the parameters hold none, those of the NNGP."""
+    if "layers" in params:
+        return [root_of(v) for v in params["layers"]]
+    return nngp_roots(first, kernel, layers)
 
 
-def value(params: Params, first: Gram, y: jax.Array, kernel: Kernel, nu: jax.Array | float) -> jax.Array:
-    """L(G_1, ..., G_L), with nu_(L+1) = 1."""
-    evidence, divergences = evidence_and_divergences(params, first, y, kernel)
+def value(roots: Sequence[jax.Array], first: Gram, y: jax.Array, kernel: Kernel, nu: Any, noise: Any) -> Any:
+    """L(G_1, ..., G_L) of Cholesky factors, with nu_(L+1) = 1 and the variance of the noise."""
+    top, divergences = ascend(first, roots, kernel)
+    evidence = channel_evidence(jittered(top.inducing) + noise * jnp.eye(len(y)), y)
     return evidence - jnp.sum(nu * divergences)
 
 
-def predictions(params: Params, train: jax.Array, y: jax.Array, new: jax.Array, kernel: Kernel) -> Any:
+@ppl.expectation
+def learned(params, data):
+    """L of all data, whose rows carry inputs, outputs, nu and the noise; nothing in it is drawn."""
+    first = grams_only(data["x"])
+    roots = roots_of(params, first, relu, 2)
+    return value(roots, first, data["y"], relu, data["nu"][0], data["noise"][0])
+
+
+def predictions(
+    roots: Sequence[jax.Array], train: jax.Array, y: jax.Array, new: jax.Array, kernel: Kernel, noise: Any
+) -> tuple[jax.Array, jax.Array]:
     """Mean (points, channels) and variance (points,) of new outputs, noise included."""
-    top, _ = ascend(of_inputs(train, new), [root_of(v) for v in params["layers"]], kernel)
-    noise = jnp.exp(params["noise"])
+    top, _ = ascend(of_inputs(train, new), roots, kernel)
     factor = jnp.linalg.cholesky(jittered(top.inducing) + noise * jnp.eye(len(y)))
     mean = top.cross @ cho_solve((factor, True), y)
     explained = jnp.sum(solve_triangular(factor, top.cross.T, lower=True) ** 2, axis=0)
@@ -151,3 +161,13 @@ def alignment(gram: jax.Array, other: jax.Array) -> jax.Array:
     center = lambda g: g - g.mean(axis=0) - g.mean(axis=1)[:, None] + g.mean()
     one, two = center(gram), center(other)
     return jnp.sum(one * two) / jnp.sqrt(jnp.sum(one**2) * jnp.sum(two**2))
+
+
+def effective_rank(gram: jax.Array) -> jax.Array:
+    """The exponential of the entropy of its eigenvalues, as shares of their sum.
+
+    Reference: Roy, Vetterli, "The effective rank: a measure of effective dimensionality", 2007.
+    """
+    shares = jnp.linalg.eigvalsh(gram)
+    shares = jnp.maximum(shares / jnp.sum(shares), 1e-300)
+    return jnp.exp(-jnp.sum(shares * jnp.log(shares)))
