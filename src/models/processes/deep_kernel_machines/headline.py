@@ -125,6 +125,7 @@ def finite(seed: int, widths: tuple[int, ...], points: int, steps: int, progress
     optimum = ppl.fit(learned, begin, OPTIMIZER, key=key, steps=steps, data=data, progress=progress)
     limit = [root_of(v) for v in optimum.params["layers"]]
     best = value(limit, grams_only(data["x"]), data["y"], relu, 1.0, NOISE)
+    nngp = [root_of(v) @ root_of(v).T for v in begin["layers"]]
     rows = {}
     for width, replicated in BOUNDS:
         if width not in widths:
@@ -139,9 +140,7 @@ def finite(seed: int, widths: tuple[int, ...], points: int, steps: int, progress
             "L": float(best),
             "sampled, to limit": _distance(sampled, [root @ root.T for root in limit]),
             "guide, to limit": _distance([r @ r.T for r in roots], [r @ r.T for r in limit]),
-            "guide, to NNGP": _distance(
-                [r @ r.T for r in roots], [root_of(v) @ root_of(v).T for v in begin["layers"]]
-            ),
+            "guide, to NNGP": _distance([r @ r.T for r in roots], nngp),
         }
     return rows
 
@@ -181,7 +180,7 @@ def run(settings: Settings) -> Result:
 
 
 NOTES = (
-    "Test log-likelihood and objective by channel and point; the last Gram matrix's alignment with the labels'.",
+    "Test log-likelihood and objective by channel and point; alignment of the last Gram with the labels'.",
     "Finite widths: 30 points; relative distances of Gram matrices, drawn or of the guide.",
 )
 
@@ -203,8 +202,8 @@ def bars(figures: Any) -> list[Bar]:
             aligned[1] > aligned[0],
         ),
         Bar(
-            f"ablation, no KL: evidence rises to {evidence[2]:.2f} (nu = 1: {evidence[1]:.2f}) and the Gram matrix "
-            f"degenerates, rank {ranks[2]:.1f} (nu = 1: {ranks[1]:.1f}, fixed: {ranks[0]:.1f})",
+            f"ablation, no KL: evidence rises to {evidence[2]:.2f} (nu = 1: {evidence[1]:.2f}), the Gram "
+            f"matrix degenerates, rank {ranks[2]:.1f} (nu = 1: {ranks[1]:.1f}, fixed: {ranks[0]:.1f})",
             evidence[2] > evidence[1] and ranks[2] < 0.5 * ranks[1],
         ),
     ]
@@ -226,7 +225,8 @@ def _width_bars(figures: Any) -> list[Bar]:
         ),
         Bar(f"ELBO / N at width {WIDTHS[-1]} is within {100 * gap:.2f} % of L (2 at most)", gap < 0.02),
         Bar(
-            f"ablation, outputs not replicated: {back:.3f} from the NNGP (learned: {learned_far:.2f}); 0.05 at most",
+            f"ablation, outputs not replicated: {back:.3f} from the NNGP (learned: {learned_far:.2f}), "
+            "0.05 at most",
             back < 0.05,
         ),
     ]
@@ -235,7 +235,7 @@ def _width_bars(figures: Any) -> list[Bar]:
 PAPER = Paper(
     title="A theory of representation learning gives a deep generalisation of kernel methods",
     authors="Yang, Robeyns, Milsom, Anson, Schoots, Aitchison, 2023",
-    shows="deep Gaussian processes of infinite width that learn representations, as an objective in Gram matrices",
+    shows="deep Gaussian processes of infinite width that learn: an objective in Gram matrices",
     time="about 5 minutes",
     run=run,
 )

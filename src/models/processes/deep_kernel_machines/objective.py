@@ -17,7 +17,7 @@ Params = dict[str, Any]
 
 
 class Gram(NamedTuple):
-    """Covariances of features: among the inducing points, of data with these, and of each datum with itself."""
+    """Covariances of features: among inducing points, of data with these, of each datum with itself."""
 
     inducing: jax.Array
     cross: jax.Array
@@ -86,7 +86,7 @@ def nngp_roots(first: Gram, kernel: Kernel, layers: int) -> list[jax.Array]:
 
 
 def through(kernel: Gram, root: jax.Array) -> Gram:
-    """The Gram of all points, where that of the inducing ones is G = root root' and the prior covariance is K.
+    """The Gram of all points, where that of the inducing ones is G = root root' and the prior's is K.
 
     G_ti = K_ti K_ii^-1 G_ii,      g_t = k_t - K_ti K_ii^-1 K_it + K_ti K_ii^-1 G_ii K_ii^-1 K_it
     """
@@ -156,7 +156,8 @@ def predictions(
 def alignment(gram: jax.Array, other: jax.Array) -> jax.Array:
     """The cosine between centered Gram matrices.
 
-    Reference: Cortes, Mohri, Rostamizadeh, "Algorithms for learning kernels based on centered alignment", 2012.
+    Reference: Cortes, Mohri, Rostamizadeh, "Algorithms for learning kernels based on centered
+    alignment", 2012.
     """
     center = lambda g: g - g.mean(axis=0) - g.mean(axis=1)[:, None] + g.mean()
     one, two = center(gram), center(other)

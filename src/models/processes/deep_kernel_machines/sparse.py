@@ -1,9 +1,10 @@
 """Inducing points: all digits with their labels, in minibatches, linear in the number of data.
 
-    sum over data of E_q[log p(label | f)] / C  -  KL(q(u) || N(0, K_ii)) / C  -  sum_l nu_l KL(N(0, G_l) || N(0, K(G_(l-1))))
+    sum over data of E_q[log p(label | f)] / C  -  KL(q(u) || N(0, K_ii)) / C
+        -  sum_l nu_l KL(N(0, G_l) || N(0, K(G_(l-1)))),      here with nu_l = 1,
 
-with q(u_c) = N(m_c, A), the same A for all C classes, and G_l among inducing points only. In the coordinates v = L^-1 u,
-L L' = K_ii, the prior of v is standard.
+with q(u_c) = N(m_c, A), the same A for all C classes, and G_l among inducing points only. In the coordinates
+v = L^-1 u, L L' = K_ii, the prior of v is standard.
 """
 
 from __future__ import annotations

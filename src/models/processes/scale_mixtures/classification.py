@@ -2,8 +2,8 @@
 
     s ~ InverseGamma(a, b),   u_c | s ~ N(0, s K_II),   f_c | u_c, s,   label ~ Categorical(softmax f)
 
-and the guide  s ~ InverseGamma(a', b'),  u_c | s ~ N(m_c, s S_c). Everything is written in v = L^-1 u, where L L' = K_II
-and v_c | s ~ N(0, s I). The scale is one for all classes, which share the last layer's variance.
+and the guide  s ~ InverseGamma(a', b'),  u_c | s ~ N(m_c, s S_c). Everything is written in v = L^-1 u, where
+L L' = K_II and v_c | s ~ N(0, s I). The scale is one for all classes: they share the last layer's variance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as npd
 import optax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import logsumexp
@@ -192,7 +191,7 @@ def corrupted(images: np.ndarray, random: np.random.Generator) -> dict[str, np.n
 
 
 def digits(seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """A thousand images to train on; the rest in four versions, and its labels. One center and one scale for all."""
+    """A thousand images to train on; the rest in four versions, and its labels."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

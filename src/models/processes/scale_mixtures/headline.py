@@ -107,7 +107,7 @@ def _network_bars(figures: Figures) -> list[Bar]:
 
 
 def _digit_bars(figures: Figures) -> list[Bar]:
-    """On one data set of a thousand images the scale is known: what was learned on diabetes holds here too."""
+    """A thousand images of one kind tell the scale: as with diabetes, there is nothing to gain."""
     mixture, gaussian = figures["digits, mixture"], figures["digits, Gaussian"]
     gain = {name: np.mean(gaussian[name]) - np.mean(mixture[name]) for name in VERSIONS}
     text = ", ".join(f"{name} {value:+.3f}" for name, value in gain.items())

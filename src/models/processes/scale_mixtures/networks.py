@@ -19,7 +19,7 @@ WEIGHT, BIAS = 2.0, 1.0
 
 @ppl.gen
 def network(x, width, law: Scale, scales: int):
-    """A network of one hidden layer of ReLUs; `scales` is one for all weights of the last layer, or one for each."""
+    """One hidden layer of ReLUs; `scales` is one for all weights of the last layer, or one for each."""
     scale = ppl.families.inverse_gamma(jnp.full(scales, law.a), law.b) @ "scale"
     weights = ppl.normal(jnp.zeros((width, len(x))), jnp.sqrt(WEIGHT / len(x))) @ "weights"
     biases = ppl.normal(jnp.zeros(width), jnp.sqrt(BIAS)) @ "biases"
@@ -52,7 +52,7 @@ def distances(drawn: dict[str, np.ndarray], law: Scale) -> dict[str, float]:
 
 
 def limits(law: Scale) -> dict[str, Any]:
-    """The t of one scale for all weights, and the normal law of many independent ones, which has its variance."""
+    """The t of one scale for all weights; the normal law of many independent ones, of the same variance."""
     variance = limit_variance()
     return {
         "t": stats.t(2 * law.a, scale=np.sqrt(law.b / law.a * variance)),

@@ -1,4 +1,4 @@
-"""One data set has one scale: there the mixture has nothing to adapt to, and does not differ from the Gaussian."""
+"""One data set has one scale: there the mixture has nothing to adapt to."""
 
 from __future__ import annotations
 

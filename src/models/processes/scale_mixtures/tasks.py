@@ -63,7 +63,7 @@ def fitted(method: Method, y: np.ndarray, key: jax.Array, steps: int, progress: 
 
 @partial(jax.jit, static_argnames=("log_density",))
 def rest(log_density: Any, params: Any, y: jax.Array, orders: jax.Array) -> jax.Array:
-    """log p(the rest | the first n of an order), by quarter: the mean over windows, each with an order, and over n."""
+    """log p(rest | first n of an order), by quarter: the mean over n and windows, each with an order."""
     covariance = regression.kernel(params, jnp.asarray(times()))
 
     def one(row: jax.Array, order: jax.Array) -> jax.Array:

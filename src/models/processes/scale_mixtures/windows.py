@@ -1,7 +1,7 @@
 """Nine macroeconomic series of the United States, by quarter, cut into windows of three years.
 
-Growth rates (differences, of what is a rate already), standardized by the first hundred quarters. Windows of the
-early half are tasks to learn from; the late half, from 1984 on, is the "great moderation", and of another scale.
+Growth rates (differences, of what is a rate already), standardized by the first hundred quarters. Windows of
+the early half are tasks to learn from; the late half, from 1984 on, is the "great moderation".
 """
 
 from __future__ import annotations
