@@ -1,4 +1,4 @@
-"""Closed forms of the scale mixture against quadrature, SciPy and Monte Carlo, and the programs against these."""
+"""Closed forms of the scale mixture against quadrature, SciPy and Monte Carlo; the programs against these."""
 
 import jax
 import jax.numpy as jnp

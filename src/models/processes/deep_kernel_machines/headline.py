@@ -15,10 +15,10 @@ from models.common.paper import Bar, Paper, Result, Settings
 from models.processes.deep_kernel_machines import network, picture, sparse
 from models.processes.deep_kernel_machines.objective import (
     alignment,
-    effective_rank,
     free,
     grams_only,
     learned,
+    log_volume,
     nngp_roots,
     predictions,
     relu,
@@ -33,7 +33,7 @@ OPTIMIZER = optax.adam(0.02)
 NUS = {"nu = 3": 3.0, "learned, nu = 1": 1.0, "nu = 0.3": 0.3, "ablation: no KL": 0.0}
 OURS, BASELINE, ABLATION = "learned, nu = 1", "fixed (nu = inf)", "ablation: no KL"
 WIDTHS = (32, 128, 512)
-COLUMNS = ("test LL", "RMSE", "accuracy", "objective", "evidence", "alignment", "rank")
+COLUMNS = ("test LL", "RMSE", "accuracy", "objective", "evidence", "L at nu = 1", "alignment", "log volume")
 SMALL = 30  # points of the networks of finite width
 
 Row = dict[str, float]
@@ -84,7 +84,8 @@ def _scores(roots: Any, x: jax.Array, y: jax.Array, nu: jax.Array, points: int) 
         "objective": value(roots, first, train[1], relu, nu, NOISE) / points,
         "evidence": value(roots, first, train[1], relu, 0.0, NOISE) / points,
         "alignment": alignment(top, train[1] @ train[1].T),
-        "rank": effective_rank(top),
+        "L at nu = 1": value(roots, first, train[1], relu, 1.0, NOISE) / points,
+        "log volume": log_volume(roots[-1]),
     }
 
 
@@ -191,7 +192,8 @@ def bars(figures: Any) -> list[Bar]:
     better = 1 - mean(OURS, "RMSE") / mean(BASELINE, "RMSE")
     risen = mean(OURS, "objective") - mean(BASELINE, "objective")
     aligned = [mean(name, "alignment") for name in (BASELINE, OURS, ABLATION)]
-    ranks = [mean(name, "rank") for name in (BASELINE, OURS, ABLATION)]
+    volumes = [mean(name, "log volume") for name in (BASELINE, OURS, ABLATION)]
+    limits = [mean(name, "L at nu = 1") for name in (BASELINE, OURS, ABLATION)]
     evidence = [mean(name, "evidence") for name in (BASELINE, OURS, ABLATION)]
     held = [
         Bar(f"test log-likelihood, learned above fixed: {gain:.3f} nats (at least 0.05)", gain >= 0.05),
@@ -202,9 +204,13 @@ def bars(figures: Any) -> list[Bar]:
             aligned[1] > aligned[0],
         ),
         Bar(
-            f"ablation, no KL: evidence rises to {evidence[2]:.2f} (nu = 1: {evidence[1]:.2f}), the Gram "
-            f"matrix degenerates, rank {ranks[2]:.1f} (nu = 1: {ranks[1]:.1f}, fixed: {ranks[0]:.1f})",
-            evidence[2] > evidence[1] and ranks[2] < 0.5 * ranks[1],
+            f"ablation, no KL: evidence rises to {evidence[2]:.2f} (nu = 1: {evidence[1]:.2f}), and the Gram "
+            f"matrix degenerates, log volume {volumes[2]:.1f} (nu = 1: {volumes[1]:.1f}, fixed: {volumes[0]:.1f})",
+            evidence[2] > evidence[1] and volumes[2] < volumes[1] - 1.0,
+        ),
+        Bar(
+            f"ablation, no KL: L falls to {limits[2]:.2f} (nu = 1: {limits[1]:.2f}, fixed: {limits[0]:.2f})",
+            limits[2] < limits[0] < limits[1],
         ),
     ]
     return held + (_width_bars(figures) if f"width {WIDTHS[-1]}" in figures else [])

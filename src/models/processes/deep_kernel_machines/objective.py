@@ -164,11 +164,7 @@ def alignment(gram: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.sum(one * two) / jnp.sqrt(jnp.sum(one**2) * jnp.sum(two**2))
 
 
-def effective_rank(gram: jax.Array) -> jax.Array:
-    """The exponential of the entropy of its eigenvalues, as shares of their sum.
-
-    Reference: Roy, Vetterli, "The effective rank: a measure of effective dimensionality", 2007.
-    """
-    shares = jnp.linalg.eigvalsh(gram)
-    shares = jnp.maximum(shares / jnp.sum(shares), 1e-300)
-    return jnp.exp(-jnp.sum(shares * jnp.log(shares)))
+def log_volume(root: jax.Array) -> jax.Array:
+    """log det of the correlations of a Gram matrix, by point: zero if all are unlike, lower if some are alike."""
+    gram = root @ root.T
+    return (2 * jnp.sum(jnp.log(jnp.diag(root))) - jnp.sum(jnp.log(jnp.diag(gram)))) / len(root)

@@ -20,7 +20,7 @@ def drawn(figures: Any, grams: Any) -> Figure:
     names = list(grams)
     _points(scores, figures, names, "test LL", "Test log-likelihood")
     _points(labels, figures, names, "alignment", "Alignment with the labels")
-    _points(spare, figures, names, "rank", "Effective rank of the last Gram")
+    _points(spare, figures, names, "log volume", "Log volume of the last Gram")
     _widths(distances, bounds, figures)
     return figure
 
