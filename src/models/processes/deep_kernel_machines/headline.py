@@ -205,7 +205,7 @@ def bars(figures: Any) -> list[Bar]:
         ),
         Bar(
             f"ablation, no KL: evidence rises to {evidence[2]:.2f} (nu = 1: {evidence[1]:.2f}), and the Gram "
-            f"matrix degenerates, log volume {volumes[2]:.1f} (nu = 1: {volumes[1]:.1f}, fixed: {volumes[0]:.1f})",
+            f"degenerates, log volume {volumes[2]:.1f} (nu = 1: {volumes[1]:.1f}, fixed: {volumes[0]:.1f})",
             evidence[2] > evidence[1] and volumes[2] < volumes[1] - 1.0,
         ),
         Bar(

@@ -165,6 +165,6 @@ def alignment(gram: jax.Array, other: jax.Array) -> jax.Array:
 
 
 def log_volume(root: jax.Array) -> jax.Array:
-    """log det of the correlations of a Gram matrix, by point: zero if all are unlike, lower if some are alike."""
+    """log det of a Gram matrix's correlations, by point: zero if none are alike, lower if some are."""
     gram = root @ root.T
     return (2 * jnp.sum(jnp.log(jnp.diag(root))) - jnp.sum(jnp.log(jnp.diag(gram)))) / len(root)

@@ -206,11 +206,14 @@ def digits(seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.
     return train, {name: ready(x) for name, x in versions.items()}, labels[1000:]
 
 
-def run(seed: int, steps: int, progress: bool, inducing: int) -> dict[str, dict[str, float]]:
+BOUNDS = {"Gaussian": (gaussian_bound, False), "mixture": (mixture_bound, True)}
+
+
+def run(seed: int, steps: int, progress: bool, inducing: int, bounds: Any) -> dict[str, dict[str, float]]:
     train, tests, labels = digits(seed)
     points = train["x"][:inducing]
     table = {}
-    for name, bound, mixed in (("Gaussian", gaussian_bound, False), ("mixture", mixture_bound, True)):
+    for name, (bound, mixed) in bounds.items():
         params = fitted(bound, train, points, jax.random.key(seed), steps, progress)
         row = {}
         for version, x in tests.items():

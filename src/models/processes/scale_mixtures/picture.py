@@ -66,6 +66,8 @@ def _widths(axis: Any, by_width: dict[int, Any]) -> None:
 
 def _bars(axis: Any, figures: Any) -> None:
     for place, (name, color) in enumerate(COLORS.items()):
+        if name not in figures:
+            continue
         means = [np.mean(figures[name][column]) for column in COLUMNS]
         deviations = [np.std(figures[name][column]) for column in COLUMNS]
         axis.bar(np.arange(4) + 0.27 * (place - 1), means, 0.25, yerr=deviations, color=color, label=name)
