@@ -37,6 +37,8 @@ def _points(axis: Any, figures: Any, names: list[str], column: str, title: str) 
 def _widths(distances: Any, bounds: Any, figures: Any) -> None:
     rows = {int(name.split()[1]): row for name, row in figures.items() if name.startswith("width ")}
     widths = list(rows)
+    if not widths:
+        return
     mean = lambda column: np.array([np.mean(row[column]) for row in rows.values()])
     distances.loglog(widths, mean("sampled, to limit"), "o-", label="a draw of the features")
     distances.loglog(widths, mean("guide, to limit"), "s-", label="the guide")
