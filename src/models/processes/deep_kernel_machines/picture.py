@@ -52,3 +52,6 @@ def _widths(distances: Any, bounds: Any, figures: Any) -> None:
     bounds.set_xlabel("width N")
     bounds.set_title("The bound of finite networks", fontsize=10)
     bounds.legend(fontsize=7)
+    for axis in (distances, bounds):
+        axis.set_xticks(widths, [str(width) for width in widths])
+        axis.minorticks_off()

@@ -61,6 +61,7 @@ def _widths(axis: Any, by_width: dict[int, Any]) -> None:
         xscale="log",
         yscale="log",
     )
+    axis.set_xticks(list(by_width), [str(width) for width in by_width])
     axis.legend(fontsize=8)
 
 
