@@ -33,6 +33,7 @@ OPTIMIZER = optax.adam(0.02)
 NUS = {"nu = 3": 3.0, "learned, nu = 1": 1.0, "nu = 0.3": 0.3, "ablation: no KL": 0.0}
 OURS, BASELINE, ABLATION = "learned, nu = 1", "fixed (nu = inf)", "ablation: no KL"
 WIDTHS = (32, 128, 512)
+DRAWS = 32  # of features, to measure their distance by
 COLUMNS = ("test LL", "RMSE", "accuracy", "objective", "evidence", "L at nu = 1", "alignment", "log volume")
 SMALL = 16  # points of the networks of finite width: the bound is short of L by a share of P / N
 
@@ -134,7 +135,7 @@ def finite(seed: int, widths: tuple[int, ...], points: int, steps: int, progress
         elbo = BOUNDS[width, replicated]
         found = ppl.fit(elbo, begin, OPTIMIZER, key=key, steps=steps, data=data, progress=progress).params
         roots = [root_of(v) for v in found["layers"]]
-        sampled = network.sampled_grams(roots, width, key)
+        sampled = network.sampled_grams(roots, width, key, DRAWS)
         name = f"width {width}" if replicated else "ablation: outputs not replicated"
         rows[name] = {
             "ELBO / N": float(elbo.estimate(key, found, data, num_samples=64)),
@@ -147,8 +148,9 @@ def finite(seed: int, widths: tuple[int, ...], points: int, steps: int, progress
 
 
 def _distance(grams: Any, limits: Any) -> float:
-    """The mean over layers of |G - G*| / |G*|, in Frobenius' norm."""
-    each = [jnp.linalg.norm(g - to) / jnp.linalg.norm(to) for g, to in zip(grams, limits, strict=True)]
+    """The mean over layers, and draws if there are several, of |G - G*| / |G*|, in Frobenius' norm."""
+    norm = lambda gram: jnp.linalg.norm(gram, axis=(-2, -1))
+    each = [norm(g - to) / norm(to) for g, to in zip(grams, limits, strict=True)]
     return float(np.mean(each))
 
 

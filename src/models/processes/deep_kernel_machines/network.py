@@ -75,8 +75,9 @@ def bound(kernel: Kernel, width: int, layers: int, replicated: bool = True) -> p
     return elbo
 
 
-def sampled_grams(roots: Sequence[jax.Array], width: int, key: jax.Array) -> list[jax.Array]:
-    """F_l F_l' / N_l of one draw of the guide."""
-    choices = independent_layers([width] * len(roots))(list(roots)).simulate(key).choices
+def sampled_grams(roots: Sequence[jax.Array], width: int, key: jax.Array, draws: int) -> list[jax.Array]:
+    """F_l F_l' / N_l of draws of the guide: (draws, points, points) a layer."""
+    guide = independent_layers([width] * len(roots))(list(roots))
+    choices = jax.jit(jax.vmap(guide.simulate))(jax.random.split(key, draws)).choices
     features = [choices[f"features{layer}"] for layer in range(len(roots))]
-    return [f.T @ f / width for f in features]
+    return [jnp.einsum("dnp,dnq->dpq", f, f) / width for f in features]
