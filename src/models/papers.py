@@ -1,3 +1,6 @@
 """Which papers there are: the name of each, and the module that holds its `PAPER`."""
 
-PAPERS: dict[str, str] = {}
+PAPERS: dict[str, str] = {
+    "deep-kernel-machines": "models.processes.deep_kernel_machines.headline",
+    "scale-mixtures": "models.processes.scale_mixtures.headline",
+}
