@@ -137,15 +137,15 @@ class Sweep(NamedTuple):
     elbo: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("tucker", "hold"))
+@functools.partial(jax.jit, static_argnames="tucker")
 def sweep(
-    modes: tuple[Mode, ...], data: Entries, beliefs: Beliefs, tucker: bool = True, hold: bool = False
+    modes: tuple[Mode, ...], data: Entries, beliefs: Beliefs, hold: jax.Array | bool = False, tucker: bool = True
 ) -> Sweep:
     """Every block's optimum given the others: the modes in order, then the core, then the precision.
 
     Args:
-        tucker: whether the core is learned; else it is the superdiagonal of ones.
         hold: leave E[τ] where it is.
+        tucker: whether the core is learned; else it is the superdiagonal of ones.
     """
     messages = jax.grad(expected_log_likelihood)
     sites, divergence = [], jnp.zeros(())
@@ -160,7 +160,7 @@ def sweep(
     divergence += cost
     toward = messages(beliefs._replace(core=of_w), data)
     shape = PRIOR[0] + toward.log_precision
-    rate = shape / beliefs.precision if hold else PRIOR[1] - toward.precision
+    rate = jnp.where(hold, shape / beliefs.precision, PRIOR[1] - toward.precision)
     mean, mean_log, cost = of_precision(shape, rate)
     beliefs = Beliefs(beliefs.factors, of_w, mean, mean_log)
     bound = expected_log_likelihood(beliefs, data) - divergence - cost
@@ -202,7 +202,7 @@ def fit(
         raise ValueError(f"CP has one rank for all modes, got {ranks(modes)}")
     beliefs, elbos, q = start(key, modes, precision, tucker), [], None
     for number in tqdm(range(sweeps), desc=label, disable=not progress, leave=False):
-        q, beliefs, bound = sweep(modes, data, beliefs, tucker=tucker, hold=number < held)
+        q, beliefs, bound = sweep(modes, data, beliefs, number < held, tucker=tucker)
         elbos.append(float(bound))
     assert q is not None, "at least one sweep"
     return Fit(q, np.array(elbos))

@@ -10,6 +10,10 @@ import numpy as np
 from models.processes.funbat.conjugate import Entries
 
 
+# Of the crop of the photograph: from the hair to the mouth.
+CORNER = (88, 180)
+
+
 class Dataset(NamedTuple):
     """A tensor with continuous indices, some entries of which are seen.
 
@@ -99,8 +103,7 @@ def photograph(seed: int, side: int = 64, share: float = 0.15) -> Photograph:
     from scipy.ndimage import map_coordinates
 
     whole = imread(Path(skimage.__file__).parent / "data" / "astronaut.png")[..., :3].astype(float)
-    shrunk = whole[0:256, 96:352].reshape(64, 4, 64, 4, 3).mean((1, 3))
-    pixels = shrunk[:side, :side]
+    pixels = whole[CORNER[0] :, CORNER[1] :][:side, :side]
     random = np.random.default_rng(seed)
     places = np.round(random.uniform(0.0, side - 1.0, (int(share * side**2), 2)), 5)
     read = np.stack([map_coordinates(pixels[..., c], places.T, order=1) for c in range(3)], -1)

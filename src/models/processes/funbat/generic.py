@@ -72,8 +72,8 @@ def initial(key: jax.Array, modes: tuple[Mode, ...], data: Entries, precision: f
     sites = []
     for at, function in zip(seen_rows(data), random_functions(first, modes), strict=True):
         rank = function.shape[1]
-        sites.append({"root": jnp.zeros((len(at), rank, rank)) + jnp.log(3.0) * jnp.eye(rank), "target": function[at]})
-    core = {"mean": jax.random.normal(second, (size,)), "root": jnp.log(0.1) * jnp.eye(size)} if tucker else None
+        sites.append({"root": jnp.zeros((len(at), rank, rank)) + jnp.log(30.0) * jnp.eye(rank), "target": function[at]})
+    core = {"mean": jax.random.normal(second, (size,)), "root": jnp.log(0.01) * jnp.eye(size)} if tucker else None
     shape = jnp.log(0.5 * len(data.value))
     return {
         "sites": sites,
