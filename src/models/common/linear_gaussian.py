@@ -1,19 +1,20 @@
 """Linear-Gaussian Markov chains: the posterior given Gaussian evidence, as a chain again, and its moments.
 
 A chain is z_1 ~ N(b_1, L_1 L_1'), z_t = A_t z_{t-1} + b_t + L_t e_t with e_t ~ N(0, I). Evidence about
-u_t = H z_t comes as *sites*, factors exp(-u' Λ_t u / 2 + h_t' u) in information form: a site of no data is zero,
-several data at one index add up, and Λ_t may be of any rank, so that no pseudo-observation has to be made of it.
+u_t = H z_t comes as *sites*, factors exp(-u' Λ_t u / 2 + h_t' u) in information form: a site of no data is
+zero, several data at one index add up, and Λ_t may be of any rank, so that no pseudo-observation has to be
+made of it.
 
-Why not a library: dynamax, cuthbert and tinygp take evidence as an observation y ~ N(H z, R) with an invertible R
-(tinygp: one number at a time), and give back means and covariances. Here the evidence has any rank, and the
-posterior is wanted as a chain, since a guide draws it step by step. Dynamax also brings a web framework and
-TensorFlow Probability, cuthbert numba.
+Why not a library: dynamax, cuthbert and tinygp take evidence as an observation y ~ N(H z, R) with an
+invertible R (tinygp: one number at a time), and give back means and covariances. Here the evidence has any
+rank, and the posterior is wanted as a chain, since a guide draws it step by step. Dynamax also brings a web
+framework and TensorFlow Probability, cuthbert numba.
 
 All covariances are kept as square roots, found by QR: steps of any length stay positive definite.
 
-References: Särkkä, Svensson, "Bayesian filtering and smoothing", 2nd edition, 2023, chapters 6, 8 and 12; Yaghoobi,
-Corenflos, Hassan, Särkkä, "Parallel square-root statistical linear regression for inference in nonlinear state
-space models", 2022 (the square roots).
+References: Särkkä, Svensson, "Bayesian filtering and smoothing", 2nd edition, 2023, chapters 6, 8 and 12;
+Yaghoobi, Corenflos, Hassan, Särkkä, "Parallel square-root statistical linear regression for inference in
+nonlinear state space models", 2022 (the square roots).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from jax.scipy.linalg import solve_triangular
 class Chain(NamedTuple):
     """z_t = matrix_t z_{t-1} + offset_t + factor_t e_t, where the first matrix is zero.
 
-    A chain that runs from the last index to the first is the same with z_{t+1} for z_{t-1}, and the last matrix zero.
+    A chain that runs from the last index to the first has z_{t+1} for z_{t-1}, and its last matrix is zero.
 
     Attributes:
         matrix: A, of shape (times, states, states).
@@ -66,7 +67,7 @@ class Posterior(NamedTuple):
 
 
 def square_root(matrix: jax.Array) -> jax.Array:
-    """The lower triangular L of positive diagonal with L L' = matrix matrix'; matrix has as many columns or more."""
+    """The lower triangular L of positive diagonal with L L' = matrix matrix'; matrix is square or wide."""
     upper = jnp.linalg.qr(matrix.T, mode="r")
     return (upper * jnp.where(jnp.diag(upper) < 0.0, -1.0, 1.0)[:, None]).T
 
@@ -104,7 +105,7 @@ def _predicted(before: tuple[jax.Array, jax.Array], step: Chain) -> tuple[jax.Ar
 def _updated(
     mean: jax.Array, root: jax.Array, seen: jax.Array, site: Sites
 ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-    """N(mean, root root') times a site: its mean, a square root of its covariance, the logarithm of its integral.
+    """N(mean, root root') times a site: mean and square root of the covariance, and the log of the integral.
 
     With C the root, the covariance is C (I + C' H' Λ H C)^-1 C', for a Λ of any rank.
     """
@@ -113,14 +114,17 @@ def _updated(
     value = seen @ mean
     innovation = site.linear - site.precision @ value
     move = new.T @ seen.T @ innovation
-    evidence = -jnp.sum(jnp.log(jnp.diag(weight))) + 0.5 * (site.linear + innovation) @ value + 0.5 * move @ move
+    evidence = (
+        -jnp.sum(jnp.log(jnp.diag(weight))) + 0.5 * (site.linear + innovation) @ value + 0.5 * move @ move
+    )
     return (mean + new @ move, new), evidence
 
 
 def _backward(mean: jax.Array, root: jax.Array, following: Chain) -> Chain:
     """The step from z_{t+1} to z_t, given what was seen up to t.
 
-    One QR of the joint square root of (z_{t+1}, z_t): no difference of covariances, which short steps would cancel.
+    One QR of the joint square root of (z_{t+1}, z_t): no difference of covariances, which short steps would
+    cancel.
     """
     states = len(mean)
     joint = jnp.block([[following.matrix @ root, following.factor], [root, jnp.zeros_like(root)]])

@@ -13,7 +13,8 @@ from models.common.linear_gaussian import Chain
 def markov_chain(chain: Chain, reverse: bool = False):
     """All states of a chain, of shape (times, states), at the address "state".
 
-    A prior runs forward and a posterior in reverse; both make the same choices, so that one can guide the other.
+    A prior runs forward and a posterior in reverse; both make the same choices, so that one can guide the
+    other.
     """
 
     def step(state, transition):

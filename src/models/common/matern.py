@@ -1,17 +1,17 @@
 """Gaussian processes with a Matérn kernel of half-integer smoothness, as linear-Gaussian chains.
 
-A process f of smoothness p + 1/2, length scale l and variance s² solves (d/dt + λ)^(p+1) f = white noise of spectral
-density q, with λ = sqrt(2p + 1) / l. Its state is (f, f', ..., f^(p)), with dz = F z dt + e_p dw. All eigenvalues
-of F are -λ, so that N = F + λ I is nilpotent, and everything has a finite closed form:
+A process f of smoothness p + 1/2, length scale l and variance s² solves (d/dt + λ)^(p+1) f = white noise of
+spectral density q, with λ = sqrt(2p + 1) / l. Its state is (f, f', ..., f^(p)), with dz = F z dt + e_p dw.
+All eigenvalues of F are -λ, so that N = F + λ I is nilpotent, and everything has a finite closed form:
 
     A(D) = exp(F D) = exp(-λ D) sum_k N^k D^k / k!
     Q(D) = q int_0^D exp(F s) e_p e_p' exp(F s)' ds = q sum_ij c_i c_j' (i+j)! / (2 λ)^(i+j+1) P(i+j+1, 2 λ D)
 
-with c_k = N^k e_p / k! and P the regularized incomplete gamma function. P_inf - A P_inf A' is the same matrix, but
-loses all digits of the smallest entry, which goes with D^(2p+1), where steps are short.
+with c_k = N^k e_p / k! and P the regularized incomplete gamma function. P_inf - A P_inf A' is the same
+matrix, but loses all digits of the smallest entry, which goes with D^(2p+1), where steps are short.
 
-References: Hartikainen, Särkkä, "Kalman filtering and smoothing solutions to temporal Gaussian process regression
-models", 2010; Särkkä, Solin, "Applied stochastic differential equations", 2019, section 12.3.
+References: Hartikainen, Särkkä, "Kalman filtering and smoothing solutions to temporal Gaussian process
+regression models", 2010; Särkkä, Solin, "Applied stochastic differential equations", 2019, section 12.3.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from jax.scipy.special import gammainc
 from models.common.linear_gaussian import Chain
 
 
-def transition(order: int, length: float, gap: jax.Array, variance: float = 1.0) -> tuple[jax.Array, jax.Array]:
-    """A and Q of a step of length `gap`, for the smoothness `order + 1/2`; an infinite gap gives zero and P_inf."""
+def transition(
+    order: int, length: float, gap: jax.Array, variance: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
+    """A and Q of a step of length `gap`, for smoothness `order + 1/2`; an infinite gap gives zero, P_inf."""
     rate = math.sqrt(2 * order + 1) / length
     powers = _powers(order, rate)
     near = jnp.where(jnp.isinf(gap), 0.0, gap)
@@ -81,5 +83,8 @@ def matern(times: np.ndarray, length: float, order: int = 1, copies: int = 1) ->
 
 def white(size: int, copies: int = 1) -> tuple[Chain, np.ndarray]:
     """Independent N(0, I) at every index, in the same form: what a table of embeddings has as its prior."""
-    matrix, factor = jnp.zeros((size, copies, copies)), jnp.broadcast_to(jnp.eye(copies), (size, copies, copies))
+    matrix, factor = (
+        jnp.zeros((size, copies, copies)),
+        jnp.broadcast_to(jnp.eye(copies), (size, copies, copies)),
+    )
     return Chain(matrix, jnp.zeros((size, copies)), factor), np.eye(copies)

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models.common.linear_gaussian import Chain, Sites, moments, posterior, square_root
-from models.common.markov_chain import markov_chain
-from models.common.matern import matern, transition, white
 from numpy.testing import assert_allclose
 from scipy.linalg import block_diag, expm
 from sklearn.gaussian_process.kernels import Matern
+
+from models.common.linear_gaussian import Chain, Sites, moments, posterior, square_root
+from models.common.markov_chain import markov_chain
+from models.common.matern import matern, transition, white
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -51,7 +52,7 @@ def test_transitions_solve_the_stochastic_differential_equation(order: int):
 
 
 def test_the_noise_of_a_short_step_keeps_its_digits():
-    """To first order Q = q [[D³/3, D²/2], [D²/2, D]]; as a difference the first entry would be rounding alone."""
+    """To first order Q = q [[D³/3, D²/2], [D²/2, D]]; as a difference the first entry would be rounding."""
     gap, rate = 1e-7, np.sqrt(3) / 0.4
     noise = transition(1, 0.4, jnp.asarray(gap))[1] / (4 * rate**3)
     assert_allclose(noise, [[gap**3 / 3, gap**2 / 2], [gap**2 / 2, gap]], rtol=1e-5)
@@ -59,7 +60,7 @@ def test_the_noise_of_a_short_step_keeps_its_digits():
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_the_posterior_is_that_of_dense_algebra(order: int):
-    """Two processes, mixed by sites of any rank: means, variances and normalizer; smoothness by scikit-learn."""
+    """Two processes, mixed by sites of any rank: means, variances, normalizer; kernel is scikit-learn's."""
     prior, seen = matern(TIMES, 0.4, order, copies=2)
     sites = evidence(len(TIMES), 2)
     kernel = Matern(0.4, nu=order + 0.5)(TIMES[:, None])
@@ -76,7 +77,7 @@ def test_the_posterior_is_that_of_dense_algebra(order: int):
     assert_allclose(seen @ spread @ seen.T, blocks, rtol=1e-10, atol=1e-10)
     assert_allclose(found.log_normalizer, mass, rtol=1e-10)
     before = moments(prior)[1]
-    assert_allclose(seen @ before @ seen.T, np.broadcast_to(np.eye(2), before.shape[:1] + (2, 2)), atol=1e-10)
+    assert_allclose(seen @ before @ seen.T, np.broadcast_to(np.eye(2), (*before.shape[:1], 2, 2)), atol=1e-10)
 
 
 def test_prior_times_sites_is_the_normalized_posterior_everywhere():
@@ -86,7 +87,9 @@ def test_prior_times_sites_is_the_normalized_posterior_everywhere():
     found = posterior(prior, jnp.asarray(seen), sites)
     trace = markov_chain(found.chain, True).simulate(jax.random.key(0))
     values = trace.choices["state"] @ seen.T
-    factors = jnp.sum(sites.linear * values) - 0.5 * jnp.einsum("ti,tij,tj->", values, sites.precision, values)
+    factors = jnp.sum(sites.linear * values) - 0.5 * jnp.einsum(
+        "ti,tij,tj->", values, sites.precision, values
+    )
     forward = markov_chain(prior).log_density(trace.choices)
     assert_allclose(trace.log_density, forward + factors - found.log_normalizer, rtol=1e-7)
 
@@ -109,7 +112,9 @@ def test_a_general_chain_with_offsets():
     seen, sites = random.normal(size=(2, states)), evidence(times, 2, seed=3)
     pick = np.kron(np.eye(times), seen)
     precision = np.linalg.inv(covariance) + pick.T @ block_diag(*np.asarray(sites.precision)) @ pick
-    exact = np.linalg.solve(precision, np.linalg.solve(covariance, mean) + pick.T @ np.asarray(sites.linear).ravel())
+    exact = np.linalg.solve(
+        precision, np.linalg.solve(covariance, mean) + pick.T @ np.asarray(sites.linear).ravel()
+    )
 
     chain = Chain(*map(jnp.asarray, (matrix, offset, factor)))
     found = moments(posterior(chain, jnp.asarray(seen), sites).chain, reverse=True)
@@ -120,7 +125,7 @@ def test_a_general_chain_with_offsets():
 
 
 def test_derivatives_of_the_normalizer_are_the_moments():
-    """d log E[exp(h'u - u'Λu/2)] is (E[u], -E[uu']/2): through QR and Cholesky, where a gradient may go wrong."""
+    """Those of log E[exp(h'u - u'Λu/2)] are E[u], -E[uu']/2: a gradient through QR and Cholesky."""
     prior, seen = matern(TIMES, 0.4, 1, copies=2)
     sites = evidence(len(TIMES), 2)
     slope = jax.grad(lambda sites: posterior(prior, jnp.asarray(seen), sites).log_normalizer)(sites)

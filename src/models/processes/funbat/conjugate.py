@@ -1,7 +1,8 @@
 """Program 1: conjugate message passing, all expectations in closed form.
 
-Given the others, each block of the guide has its optimum in closed form. Its natural parameters are the prior's
-plus the gradient of the expected log likelihood, a multilinear function of the expected sufficient statistics
+Given the others, each block of the guide has its optimum in closed form. Its natural parameters are the
+prior's plus the gradient of the expected log likelihood, a multilinear function of the expected sufficient
+statistics
 
     E[log p(y | .)] = N/2 (E[log τ] - log 2π) - E[τ]/2 sum_n (y_n² - 2 y_n E[f_n] + E[f_n²]),
 
@@ -113,6 +114,7 @@ def of_precision(shape: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Arra
     return shape / rate, digamma(shape) - jnp.log(rate), divergence
 
 
+@jax.jit
 def beliefs_of(modes: tuple[Mode, ...], q: Approximation) -> tuple[Beliefs, jax.Array]:
     """The expected sufficient statistics under the guide, and its divergence from the prior."""
     pairs = [of_factor(mode, sites) for mode, sites in zip(modes, q.sites, strict=True)]
@@ -122,7 +124,6 @@ def beliefs_of(modes: tuple[Mode, ...], q: Approximation) -> tuple[Beliefs, jax.
     return beliefs, sum((divergence for _, divergence in pairs), of_w + of_tau)
 
 
-@jax.jit
 def elbo(modes: tuple[Mode, ...], data: Entries, q: Approximation) -> jax.Array:
     """The evidence lower bound of a guide, in closed form."""
     beliefs, divergence = beliefs_of(modes, q)
@@ -139,7 +140,11 @@ class Sweep(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="tucker")
 def sweep(
-    modes: tuple[Mode, ...], data: Entries, beliefs: Beliefs, hold: jax.Array | bool = False, tucker: bool = True
+    modes: tuple[Mode, ...],
+    data: Entries,
+    beliefs: Beliefs,
+    hold: jax.Array | bool = False,
+    tucker: bool = True,
 ) -> Sweep:
     """Every block's optimum given the others: the modes in order, then the core, then the precision.
 
@@ -187,9 +192,10 @@ def start(key: jax.Array, modes: tuple[Mode, ...], precision: float, tucker: boo
 
 
 class Fit(NamedTuple):
-    """What message passing leaves: the guide, and its ELBO after each sweep."""
+    """What inference leaves: the guide, its sufficient statistics, and its ELBO after each sweep or step."""
 
     q: Approximation
+    beliefs: Beliefs
     elbos: np.ndarray
 
 
@@ -205,11 +211,11 @@ def fit(
         q, beliefs, bound = sweep(modes, data, beliefs, number < held, tucker=tucker)
         elbos.append(float(bound))
     assert q is not None, "at least one sweep"
-    return Fit(q, np.array(elbos))
+    return Fit(q, beliefs, np.array(elbos))
 
 
 @jax.jit
-def predict(modes: tuple[Mode, ...], q: Approximation, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+def predict(beliefs: Beliefs, index: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation of the noiseless entries at these rows, seen or not."""
-    mean, second = entry_moments(beliefs_of(modes, q)[0], index)
+    mean, second = entry_moments(beliefs, index)
     return mean, jnp.sqrt(jnp.maximum(second - mean**2, 0.0))

@@ -9,7 +9,6 @@ import numpy as np
 
 from models.processes.funbat.conjugate import Entries
 
-
 # Of the crop of the photograph: from the hair to the mouth.
 CORNER = (88, 180)
 
@@ -32,19 +31,20 @@ class Dataset(NamedTuple):
 
 
 def merged(points: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Of points of shape (entries, modes): the sorted distinct indices of each mode, and each point's rows in them."""
+    """The sorted distinct indices of each mode, and the rows in them, of points of shape (entries, modes)."""
     pairs = [np.unique(column, return_inverse=True) for column in points.T]
     return tuple(times for times, _ in pairs), np.stack([rows for _, rows in pairs], 1)
 
 
-def carbon_dioxide(seed: int) -> Dataset:
+def carbon_dioxide(seed: int, every: int = 1) -> Dataset:
     """Mauna Loa's weekly concentrations as y(year, day of the year): 44 years, 2,225 entries.
 
-    A quarter of the days is never seen, nor are six of the inner years; of the rest 30 % is held out at random.
+    A quarter of the days is never seen, nor are six of the inner years; of the rest 30 % is held out at
+    random. `every` thins the weeks, for a quick run.
     """
     from statsmodels.datasets import co2
 
-    series = co2.load_pandas().data["co2"].dropna()
+    series = co2.load_pandas().data["co2"].dropna().iloc[::every]
     years, days = series.index.year.to_numpy(), series.index.dayofyear.to_numpy()
     random = np.random.default_rng(seed)
     no_day = np.isin(days, random.choice(np.unique(days), len(np.unique(days)) // 4, replace=False))
@@ -56,7 +56,11 @@ def carbon_dioxide(seed: int) -> Dataset:
     times, rows = merged(points)
     part = lambda mask: Entries(rows[mask], (values[mask] - center) / scale)
     rest = ~seen & ~no_day & ~no_year
-    tests = {"unseen day": part(no_day & ~no_year), "unseen year": part(no_year & ~no_day), "seen": part(rest)}
+    tests = {
+        "unseen day": part(no_day & ~no_year),
+        "unseen year": part(no_year & ~no_day),
+        "seen": part(rest),
+    }
     return Dataset(times, part(seen), tests, center, scale)
 
 
@@ -69,10 +73,12 @@ def second_function(t: np.ndarray) -> np.ndarray:
 
 
 def synthetic(seed: int, noise: float = 0.02, blocks: int = 6, side: int = 15, grid: int = 51) -> Dataset:
-    """y = f1(i1) f5(i2) in six blocks of a random 15 x 15 grid; held out is the surface itself, on a regular grid."""
+    """y = f1(i1) f5(i2) in six blocks of a random 15 x 15 grid; held out is the surface on a grid."""
     random = np.random.default_rng(seed)
     ends = np.round(random.random((blocks, 2, side)), 6)
-    points = np.concatenate([np.stack(np.meshgrid(*block, indexing="ij"), -1).reshape(-1, 2) for block in ends])
+    points = np.concatenate(
+        [np.stack(np.meshgrid(*block, indexing="ij"), -1).reshape(-1, 2) for block in ends]
+    )
     even = np.linspace(0.0, 1.0, grid)
     everywhere = np.stack(np.meshgrid(even, even, indexing="ij"), -1).reshape(-1, 2)
     truth = lambda at: first_function(at[:, 0]) * second_function(at[:, 1])
@@ -97,7 +103,7 @@ class Photograph(NamedTuple):
 
 
 def photograph(seed: int, side: int = 64, share: float = 0.15) -> Photograph:
-    """A crop of scikit-image's astronaut, read between the pixels, at random places, by bilinear interpolation."""
+    """A crop of scikit-image's astronaut, read at random places between its pixels, bilinearly."""
     import skimage
     from matplotlib.image import imread
     from scipy.ndimage import map_coordinates
@@ -109,10 +115,23 @@ def photograph(seed: int, side: int = 64, share: float = 0.15) -> Photograph:
     read = np.stack([map_coordinates(pixels[..., c], places.T, order=1) for c in range(3)], -1)
     channels = np.arange(3.0)
     seen = np.concatenate([np.insert(places, 2, c, axis=1) for c in channels])
-    every = np.stack(np.meshgrid(np.arange(side), np.arange(side), channels, indexing="ij"), -1).reshape(-1, 3)
+    every = np.stack(np.meshgrid(np.arange(side), np.arange(side), channels, indexing="ij"), -1).reshape(
+        -1, 3
+    )
     times, rows = merged(np.concatenate([seen, every]))
     center, scale = read.mean(), read.std()
     train = Entries(rows[: len(seen)], (read.T.ravel() - center) / scale)
     test = Entries(rows[len(seen) :], (pixels.ravel() - center) / scale)
     unit = (times[0] / (side - 1), times[1] / (side - 1), times[2] / 2)
     return Photograph(Dataset(unit, train, {"pixels": test}, center, scale), pixels, places)
+
+
+def binned(data: Dataset, sizes: tuple[int, ...]) -> Dataset:
+    """Each index moved to the nearest of a regular grid: what a discrete decomposition needs."""
+    nearest = [np.rint(times * (size - 1)).astype(int) for times, size in zip(data.times, sizes, strict=True)]
+    moved = lambda part: Entries(
+        np.stack([to[column] for to, column in zip(nearest, part.index.T, strict=True)], 1), part.value
+    )
+    grids = tuple(np.linspace(0.0, 1.0, size) for size in sizes)
+    tests = {name: moved(part) for name, part in data.tests.items()}
+    return data._replace(times=grids, train=moved(data.train), tests=tests)

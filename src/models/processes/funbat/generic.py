@@ -1,12 +1,13 @@
 """Program 2: the same model and the same guide, by stochastic gradients of the ELBO as a program.
 
-The states of each mode are drawn backward, from the smoothed chain that the sites make of the prior; W is a normal
-vector, τ gamma. All are reparameterized: the gradient passes through the draws, and from there through the filter.
+The states of each mode are drawn backward, from the smoothed chain that the sites make of the prior; W is a
+normal vector, τ gamma. All are reparameterized: the gradient passes through the draws, and from there through
+the filter.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import optax
 
 import ppl
 from models.common.linear_gaussian import Sites
-from models.processes.funbat.conjugate import Entries
+from models.processes.funbat.conjugate import Entries, Fit, beliefs_of
 from models.processes.funbat.model import (
     Approximation,
     Core,
@@ -40,7 +41,7 @@ def objective(modes: tuple[Mode, ...], data: Entries, tucker: bool = True) -> pp
 
 
 def seen_rows(data: Entries) -> list[np.ndarray]:
-    """The indices of each mode at which anything was seen: elsewhere a site would only move away from the prior."""
+    """The indices of each mode at which anything was seen: no other index needs a site."""
     return [np.unique(np.asarray(column)) for column in np.asarray(data.index).T]
 
 
@@ -65,28 +66,29 @@ def lower(root: jax.Array) -> jax.Array:
     return unit * jnp.exp(jnp.diagonal(root, axis1=-2, axis2=-1))[..., None, :]
 
 
-def initial(key: jax.Array, modes: tuple[Mode, ...], data: Entries, precision: float, tucker: bool = True) -> Any:
+def initial(
+    key: jax.Array, modes: tuple[Mode, ...], data: Entries, precision: float, tucker: bool = True
+) -> Any:
     """Random functions, of no certainty to speak of, a random core, and a high precision."""
     first, second = jax.random.split(key)
     size = len(superdiagonal(modes))
     sites = []
     for at, function in zip(seen_rows(data), random_functions(first, modes), strict=True):
         rank = function.shape[1]
-        sites.append({"root": jnp.zeros((len(at), rank, rank)) + jnp.log(30.0) * jnp.eye(rank), "target": function[at]})
-    core = {"mean": jax.random.normal(second, (size,)), "root": jnp.log(0.01) * jnp.eye(size)} if tucker else None
+        sites.append(
+            {"root": jnp.zeros((len(at), rank, rank)) + jnp.log(30.0) * jnp.eye(rank), "target": function[at]}
+        )
+    core = (
+        {"mean": jax.random.normal(second, (size,)), "root": jnp.log(0.01) * jnp.eye(size)}
+        if tucker
+        else None
+    )
     shape = jnp.log(0.5 * len(data.value))
     return {
         "sites": sites,
         "core": core,
         "precision": {"log_shape": shape, "log_mean": jnp.log(jnp.asarray(precision, float))},
     }
-
-
-class Fit(NamedTuple):
-    """What gradients leave: the guide, and an estimate of its ELBO at each step."""
-
-    q: Approximation
-    elbos: np.ndarray
 
 
 def fit(
@@ -103,4 +105,5 @@ def fit(
         objective(modes, data, tucker), initial(first, modes, data, precision, tucker), optimizer,
         key=second, steps=steps, num_samples=num_samples, progress=progress,
     )  # fmt: skip
-    return Fit(constrained(modes, seen_rows(data), result.params), result.values)
+    q = constrained(modes, seen_rows(data), result.params)
+    return Fit(q, beliefs_of(modes, q)[0], result.values)

@@ -1,10 +1,10 @@
 """The model of FunBaT and its guide, as programs that both ways of inference share.
 
-    y_n = sum_r W_r prod_k u^k_{r_k}(i^k_n) + e_n,   e_n ~ N(0, 1/τ),   τ ~ Gamma(a_0, b_0),   vec(W) ~ N(0, I)
-    u^k_r ~ GP(0, κ_k), independent: z^k_{t+1} = A z^k_t + noise over the sorted indices of mode k, u^k = H z^k
+    y_n = sum_r W_r prod_k u^k_{r_k}(i^k_n) + e_n,  e_n ~ N(0, 1/τ),  τ ~ Gamma(a_0, b_0),  vec(W) ~ N(0, I)
+    u^k_r ~ GP(0, κ_k), independent: along the sorted indices of mode k, z_{t+1} = A z_t + noise, u^k = H z
 
-In the CP variant W is the superdiagonal of ones. The guide is q(τ) q(W) prod_k q(Z^k), where q(Z^k) is the prior
-chain times Gaussian sites, a chain again.
+In the CP variant W is the superdiagonal of ones. The guide is q(τ) q(W) prod_k q(Z^k), where q(Z^k) is the
+prior chain times Gaussian sites, a chain again.
 """
 
 from __future__ import annotations
@@ -107,4 +107,3 @@ def random_functions(key: jax.Array, modes: tuple[Mode, ...]) -> list[jax.Array]
         jax.random.normal(k, (len(mode.prior.offset), mode.seen.shape[0]))
         for k, mode in zip(keys, modes, strict=True)
     ]
-
