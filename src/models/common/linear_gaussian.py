@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import solve_triangular
 
 
@@ -37,9 +38,9 @@ class Chain(NamedTuple):
         factor: L, lower triangular with a positive diagonal; of shape (times, states, states).
     """
 
-    matrix: jax.Array
-    offset: jax.Array
-    factor: jax.Array
+    matrix: jax.Array | np.ndarray
+    offset: jax.Array | np.ndarray
+    factor: jax.Array | np.ndarray
 
 
 class Sites(NamedTuple):

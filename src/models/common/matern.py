@@ -18,30 +18,31 @@ from __future__ import annotations
 
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import block_diag
-from jax.scipy.special import gammainc
+from scipy.special import gammainc
 
 from models.common.linear_gaussian import Chain
 
 
-def transition(
-    order: int, length: float, gap: jax.Array, variance: float = 1.0
-) -> tuple[jax.Array, jax.Array]:
-    """A and Q of a step of length `gap`, for smoothness `order + 1/2`; an infinite gap gives zero, P_inf."""
-    rate = math.sqrt(2 * order + 1) / length
+def transition(order: int, length: float, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A and Q of each gap, of shape (gaps, states, states); an infinite gap gives 0, P_inf.
+
+    Args:
+        order: p, for the smoothness p + 1/2.
+        length: the length scale l; the variance is one.
+        gaps: D, positive.
+    """
+    rate, states = math.sqrt(2 * order + 1) / length, order + 1
     powers = _powers(order, rate)
-    near = jnp.where(jnp.isinf(gap), 0.0, gap)
-    factorials = np.array([math.factorial(k) for k in range(2 * order + 1)], float)
-    terms = near ** np.arange(order + 1) / factorials[: order + 1]
-    matrix = jnp.exp(-rate * gap) * jnp.einsum("k,kij->ij", terms, powers)
-    columns = powers[:, :, -1] / factorials[: order + 1, None]
-    integrals = factorials / (2 * rate) ** np.arange(1, 2 * order + 2)
-    integrals = integrals * gammainc(jnp.arange(1.0, 2 * order + 2), 2 * rate * gap)
-    pairs = integrals[np.add.outer(np.arange(order + 1), np.arange(order + 1))]
-    return matrix, _spectral_density(order, rate, variance) * columns.T @ pairs @ columns
+    factorials = np.array([math.factorial(k) for k in range(2 * states - 1)], float)
+    near = np.where(np.isinf(gaps), 0.0, gaps)[:, None]
+    terms = near ** np.arange(states) / factorials[:states]
+    matrices = np.exp(-rate * gaps)[:, None, None] * np.einsum("tk,kij->tij", terms, powers)
+    shapes = np.arange(1, 2 * states)
+    integrals = factorials / (2 * rate) ** shapes * gammainc(shapes, 2 * rate * gaps[:, None])
+    pairs = integrals[:, np.add.outer(np.arange(states), np.arange(states))]
+    columns = powers[:, :, -1] / factorials[:states, None]
+    return matrices, _spectral_density(order, rate) * columns.T @ pairs @ columns
 
 
 def _powers(order: int, rate: float) -> np.ndarray:
@@ -52,10 +53,10 @@ def _powers(order: int, rate: float) -> np.ndarray:
     return np.stack([np.linalg.matrix_power(drift + rate * np.eye(states), k) for k in range(states)])
 
 
-def _spectral_density(order: int, rate: float, variance: float) -> float:
-    """q such that f has the variance: 2 s² λ, 4 s² λ³, 16/3 s² λ⁵, ..."""
+def _spectral_density(order: int, rate: float) -> float:
+    """q such that the variance of f is one: 2 λ, 4 λ³, 16/3 λ⁵, ..."""
     gammas = math.gamma(order + 1) / math.gamma(order + 0.5)
-    return variance * 2 * math.sqrt(math.pi) * gammas * rate ** (2 * order + 1)
+    return 2 * math.sqrt(math.pi) * gammas * rate ** (2 * order + 1)
 
 
 def matern(times: np.ndarray, length: float, order: int = 1, copies: int = 1) -> tuple[Chain, np.ndarray]:
@@ -73,18 +74,17 @@ def matern(times: np.ndarray, length: float, order: int = 1, copies: int = 1) ->
     times = np.asarray(times, float)
     if not np.all(np.diff(times) > 0.0):
         raise ValueError("times must increase strictly: merge equal indices, and add up their sites.")
-    gaps = jnp.asarray(np.diff(times, prepend=-np.inf))
-    matrices, covariances = jax.vmap(lambda gap: transition(order, length, gap))(gaps)
-    repeated = jax.vmap(lambda block: block_diag(*[block] * copies))
-    factors = repeated(jnp.linalg.cholesky(covariances))
-    seen = np.kron(np.eye(copies), np.eye(1, order + 1))
-    return Chain(repeated(matrices), jnp.zeros((len(times), seen.shape[1])), factors), seen
+    matrices, covariances = transition(order, length, np.diff(times, prepend=-np.inf))
+    repeated = lambda blocks: np.kron(np.eye(copies), blocks)
+    chain = Chain(
+        repeated(matrices),
+        np.zeros((len(times), copies * (order + 1))),
+        repeated(np.linalg.cholesky(covariances)),
+    )
+    return chain, np.kron(np.eye(copies), np.eye(1, order + 1))
 
 
 def white(size: int, copies: int = 1) -> tuple[Chain, np.ndarray]:
     """Independent N(0, I) at every index, in the same form: what a table of embeddings has as its prior."""
-    matrix, factor = (
-        jnp.zeros((size, copies, copies)),
-        jnp.broadcast_to(jnp.eye(copies), (size, copies, copies)),
-    )
-    return Chain(matrix, jnp.zeros((size, copies)), factor), np.eye(copies)
+    factor = np.broadcast_to(np.eye(copies), (size, copies, copies))
+    return Chain(np.zeros_like(factor), np.zeros((size, copies)), factor), np.eye(copies)

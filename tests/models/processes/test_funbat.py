@@ -11,7 +11,7 @@ import ppl
 from models.__main__ import main
 from models.common.linear_gaussian import Sites
 from models.common.matern import matern, white
-from models.processes.funbat import conjugate, data, generic
+from models.processes.funbat import conjugate, data
 from models.processes.funbat.conjugate import Entries
 from models.processes.funbat.model import Approximation, Mode, entries, guide, model
 
@@ -104,36 +104,6 @@ def test_the_closed_form_is_the_bound_of_the_program(problem):
     error = jnp.std(draws) / len(draws) ** 0.5
     assert abs(jnp.mean(draws) - conjugate.elbo(modes, seen, q)) < ERRORS * error
     assert error < 0.05
-
-
-@pytest.mark.usefixtures("x64")
-def test_an_index_of_which_nothing_is_seen_changes_nothing():
-    """Neither the bound nor any prediction: unseen indices are states without a site."""
-    times = np.array([0.0, 0.2, 0.5, 0.7])
-    rows, y = np.array([0, 1, 3, 3]), np.array([0.3, -1.0, 0.5, 0.7])
-    few = (Mode(*matern(times[[0, 1, 3]], 0.3)),)
-    more = (Mode(*matern(times, 0.3)),)
-    fits = [
-        conjugate.fit(jax.random.key(0), modes, Entries(at[:, None], y), sweeps=1, held=1, tucker=False)
-        for modes, at in ((few, np.searchsorted([0, 1, 3], rows)), (more, rows))
-    ]
-    assert_allclose(fits[0].elbos, fits[1].elbos, rtol=1e-9)
-    first = conjugate.predict(fits[0].beliefs, np.arange(3)[:, None])
-    second = conjugate.predict(fits[1].beliefs, np.array([[0], [1], [3]]))
-    assert_allclose(first, second, rtol=1e-8)
-
-
-@pytest.mark.usefixtures("x64")
-def test_gradients_reach_the_bound_of_message_passing():
-    """Both ways of inference, from the same kind of start, on a few points of the authors' functions."""
-    points = data.synthetic(0, blocks=1, side=6, grid=2)
-    modes = tuple(Mode(*matern(times, 0.3)) for times in points.times)
-    best = conjugate.fit(jax.random.key(0), modes, points.train, sweeps=150).elbos[-1]
-    found = generic.fit(
-        jax.random.key(0), modes, points.train, steps=600, rate=0.05, num_samples=4, progress=False
-    )
-    reached = float(conjugate.elbo(modes, points.train, found.q))
-    assert abs(reached - best) < 0.02 * abs(best)
 
 
 def test_what_is_held_out_is_held_out():

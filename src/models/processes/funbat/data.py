@@ -9,8 +9,8 @@ import numpy as np
 
 from models.processes.funbat.conjugate import Entries
 
-# Of the crop of the photograph: from the hair to the mouth.
-CORNER = (88, 180)
+# Of the crop of the photograph: stars, folds and an edge.
+CORNER = (0, 0)
 
 
 class Dataset(NamedTuple):
@@ -45,7 +45,7 @@ def carbon_dioxide(seed: int, every: int = 1) -> Dataset:
     from statsmodels.datasets import co2
 
     series = co2.load_pandas().data["co2"].dropna().iloc[::every]
-    years, days = series.index.year.to_numpy(), series.index.dayofyear.to_numpy()
+    years, days = series.index.year.to_numpy(), series.index.day_of_year.to_numpy()
     random = np.random.default_rng(seed)
     no_day = np.isin(days, random.choice(np.unique(days), len(np.unique(days)) // 4, replace=False))
     no_year = np.isin(years, random.choice(np.unique(years)[1:-1], 6, replace=False))

@@ -98,9 +98,10 @@ def fit(
     """Adam with a decaying rate from a random start; q(τ) stays put for the first third."""
     first, second = jax.random.split(key)
     decay = optax.cosine_decay_schedule(rate, steps)
-    late = lambda step: jnp.where(step < steps // 3, 0.0, decay(step))
-    labels = {"sites": "rest", "core": "rest", "precision": "late"}
-    optimizer = optax.partition({"rest": optax.adam(decay), "late": optax.adam(late)}, labels)
+    # Held gradients are dropped before Adam sees them: it would remember their size and step too little.
+    free = optax.scale_by_schedule(lambda step: jnp.where(step < steps // 3, 0.0, 1.0))
+    each = {"rest": optax.adam(decay), "late": optax.chain(free, optax.adam(decay))}
+    optimizer = optax.partition(each, {"sites": "rest", "core": "rest", "precision": "late"})
     result = ppl.fit(
         objective(modes, data, tucker), initial(first, modes, data, precision, tucker), optimizer,
         key=second, steps=steps, num_samples=num_samples, progress=progress,
