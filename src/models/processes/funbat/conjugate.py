@@ -14,7 +14,7 @@ paper with exact second moments, so that no damping is needed and the ELBO never
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,7 @@ class Beliefs(NamedTuple):
     log_precision: jax.Array
 
 
+@jax.jit
 def expected_log_likelihood(beliefs: Beliefs, data: Entries) -> jax.Array:
     """E[log p(y | Z, W, τ)]."""
     mean, second = entry_moments(beliefs, data.index)
@@ -86,6 +87,7 @@ def of_vector(mean: jax.Array, covariance: jax.Array) -> Moments:
     return Moments(mean, covariance + mean[..., :, None] * mean[..., None, :])
 
 
+@jax.jit
 def of_factor(mode: Mode, sites: Sites) -> tuple[Moments, jax.Array]:
     """The moments of a mode's functions at each index, and KL(q(Z) | prior).
 
@@ -98,6 +100,7 @@ def of_factor(mode: Mode, sites: Sites) -> tuple[Moments, jax.Array]:
     return found, expected - chain.log_normalizer
 
 
+@jax.jit
 def of_core(core: Core | None, modes: tuple[Mode, ...]) -> tuple[Moments, jax.Array]:
     """The moments of vec(W), and KL(q(W) | prior); W is known in the CP variant."""
     if core is None:
@@ -108,13 +111,13 @@ def of_core(core: Core | None, modes: tuple[Mode, ...]) -> tuple[Moments, jax.Ar
     return of_vector(core.mean, core.factor @ core.factor.T), npd.kl_divergence(q, prior)
 
 
+@jax.jit
 def of_precision(shape: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """E[τ], E[log τ], and KL(q(τ) | prior)."""
     divergence = npd.kl_divergence(npd.Gamma(shape, rate), npd.Gamma(*PRIOR))
     return shape / rate, digamma(shape) - jnp.log(rate), divergence
 
 
-@jax.jit
 def beliefs_of(modes: tuple[Mode, ...], q: Approximation) -> tuple[Beliefs, jax.Array]:
     """The expected sufficient statistics under the guide, and its divergence from the prior."""
     pairs = [of_factor(mode, sites) for mode, sites in zip(modes, q.sites, strict=True)]
@@ -138,12 +141,29 @@ class Sweep(NamedTuple):
     elbo: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames="tucker")
+@functools.partial(jax.jit, static_argnames="block")
+def message(beliefs: Beliefs, data: Entries, block: int | str) -> Any:
+    """The gradient with respect to the statistics of a block: a mode's number, "core" or "precision"."""
+    if isinstance(block, int):
+        moved = lambda own: beliefs._replace(factors=_with(beliefs.factors, block, own))
+        own = beliefs.factors[block]
+    elif block == "core":
+        moved, own = (lambda own: beliefs._replace(core=own)), beliefs.core
+    else:
+        moved = lambda own: beliefs._replace(precision=own[0], log_precision=own[1])
+        own = (beliefs.precision, beliefs.log_precision)
+    return jax.grad(lambda own: expected_log_likelihood(moved(own), data))(own)
+
+
+def _with(some: tuple[Any, ...], at: int, one: Any) -> tuple[Any, ...]:
+    return (*some[:at], one, *some[at + 1 :])
+
+
 def sweep(
     modes: tuple[Mode, ...],
     data: Entries,
     beliefs: Beliefs,
-    hold: jax.Array | bool = False,
+    hold: bool = False,
     tucker: bool = True,
 ) -> Sweep:
     """Every block's optimum given the others: the modes in order, then the core, then the precision.
@@ -152,26 +172,26 @@ def sweep(
         hold: leave E[τ] where it is.
         tucker: whether the core is learned; else it is the superdiagonal of ones.
     """
-    messages = jax.grad(expected_log_likelihood)
     sites, divergence = [], jnp.zeros(())
     for k, mode in enumerate(modes):
-        toward = messages(beliefs, data).factors[k]
+        toward = message(beliefs, data, k)
         sites.append(Sites(-2.0 * toward.second, toward.mean))
         factor, cost = of_factor(mode, sites[k])
         divergence += cost
-        beliefs = beliefs._replace(factors=(*beliefs.factors[:k], factor, *beliefs.factors[k + 1 :]))
-    core = _core(messages(beliefs, data).core) if tucker else None
+        beliefs = beliefs._replace(factors=_with(beliefs.factors, k, factor))
+    core = _core(message(beliefs, data, "core")) if tucker else None
     of_w, cost = of_core(core, modes)
     divergence += cost
-    toward = messages(beliefs._replace(core=of_w), data)
-    shape = PRIOR[0] + toward.log_precision
-    rate = jnp.where(hold, shape / beliefs.precision, PRIOR[1] - toward.precision)
+    slope, slope_log = message(beliefs._replace(core=of_w), data, "precision")
+    shape = PRIOR[0] + slope_log
+    rate = shape / beliefs.precision if hold else PRIOR[1] - slope
     mean, mean_log, cost = of_precision(shape, rate)
     beliefs = Beliefs(beliefs.factors, of_w, mean, mean_log)
     bound = expected_log_likelihood(beliefs, data) - divergence - cost
     return Sweep(Approximation(tuple(sites), core, shape, rate), beliefs, bound)
 
 
+@jax.jit
 def _core(toward: Moments) -> Core:
     """N(0, I) times the factor exp(-w' P w / 2 + h' w), where the message is (h, -P/2)."""
     size = len(toward.mean)
