@@ -60,8 +60,8 @@ class Config(NamedTuple):
     rank: int = 2
     sweeps: int = 60
     function_sweeps: int = 1000
-    steps: int = 600
-    rate: float = 0.03
+    steps: int = 1500
+    rate: float = 0.05
     samples: int = 8
     image_ranks: tuple[int, int, int] = (6, 6, 2)
     image_lengths: tuple[float, float, float] = (1.0, 1.0, 1.0)
