@@ -6,9 +6,9 @@ zero, several data at one index add up, and Λ_t may be of any rank, so that no 
 made of it.
 
 Why not a library: dynamax, cuthbert and tinygp take evidence as an observation y ~ N(H z, R) with an
-invertible R (tinygp: one number at a time), and give back means and covariances. Here the evidence has any
-rank, and the posterior is wanted as a chain, since a guide draws it step by step. Dynamax also brings a web
-framework and TensorFlow Probability, cuthbert numba.
+invertible R (tinygp: one number at a time), and give back moments, or draws from a key of their own. Here the
+evidence has any rank, and the posterior is wanted as a chain, since a guide draws it step by step, each state
+a random choice. Dynamax also brings a web framework and TensorFlow Probability, cuthbert numba.
 
 All covariances are kept as square roots, found by QR: steps of any length stay positive definite.
 

@@ -122,6 +122,7 @@ def test_ranks_of_cp_are_equal():
         )
 
 
+@pytest.mark.slow
 def test_a_quick_run(tmp_path, capsys):
     assert main(["run", "funbat", "--quick", "--silent", "--seeds", "0", "--output", str(tmp_path)]) == 0
     assert (tmp_path / "funbat.png").stat().st_size > 10_000

@@ -44,7 +44,7 @@ def draw(panels: Panels) -> Any:
 
 
 def carbon_panel(axes: Any, panels: Panels) -> None:
-    """Two years that were never seen, and the one between or after them."""
+    """A year of which nothing was seen."""
     data = panels.carbon
     rows = data.tests["unseen year"].index[:, 0]
     year = int(np.unique(rows)[len(np.unique(rows)) // 2])
@@ -68,7 +68,9 @@ def carbon_panel(axes: Any, panels: Panels) -> None:
     axes.set(
         title=f"CO$_2$ in {name}, a year of which nothing was seen", xlabel="day of the year", ylabel="ppm"
     )
-    axes.legend(fontsize=8, ncols=2)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.2 * (high - low), high)
+    axes.legend(fontsize=8, ncols=4, loc="lower center")
 
 
 def bound_panel(axes: Any, panels: Panels) -> None:
