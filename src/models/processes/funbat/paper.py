@@ -43,6 +43,9 @@ DISCRETE, WHITE = "discrete Tucker (baseline)", "length scale 1e-4 (ablation)"
 class Config(NamedTuple):
     """Sizes and settings.
 
+    The photograph's ranks and length scales, and its crop, were chosen by the error at its pixels, for FunBaT
+    alone: with the length scale that the ELBO prefers, 0.2, the error is 0.30 instead of 0.26 for the first seed.
+
     Attributes:
         order, length: the Matérn smoothness less a half, and the length scale; indices are in [0, 1].
         rank: of the two-mode tensors.
@@ -250,6 +253,6 @@ PAPER = Paper(
     title="Functional Bayesian Tucker decomposition",
     authors="Fang, Yu, Wang, Li, Kirby, Zhe, 2024",
     shows="Factors that are functions predict at indices never seen; both ways of inference agree.",
-    time="minutes",
+    time="4 minutes",
     run=run,
 )
