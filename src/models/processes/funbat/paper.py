@@ -43,14 +43,14 @@ DISCRETE, WHITE = "discrete Tucker (baseline)", "length scale 1e-4 (ablation)"
 class Config(NamedTuple):
     """Sizes and settings.
 
-    The photograph's crop, ranks and length scales were chosen by the error at its pixels, for FunBaT alone. Of
-    the length scales tried the ELBO prefers 0.2, with an error of 0.30, not 0.26, after 40 sweeps of one seed.
+    The photograph's crop, ranks and length scales were chosen by the error at its pixels, for FunBaT alone.
+    Of the length scales tried the ELBO prefers 0.2, whose error is 0.30, not 0.26 (40 sweeps of one seed).
 
     Attributes:
         order, length: the Matérn smoothness less a half, and the length scale; indices are in [0, 1].
         rank: of the two-mode tensors.
-        sweeps, function_sweeps: of message passing; the functions' go on until the bound hardly rises, for
-            the sake of the comparison.
+        sweeps, function_sweeps: of message passing; the functions' need many, since the bound rises slowly
+            along the scales of the factors, which the data leave open.
         steps: of stochastic gradients.
         rate, samples: Adam's first rate, and draws for each gradient.
         image_ranks, image_lengths, image_precision: the photograph's; E[τ] starts where its noise may be.
