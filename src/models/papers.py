@@ -2,5 +2,6 @@
 
 PAPERS: dict[str, str] = {
     "deep-kernel-machines": "models.processes.deep_kernel_machines.headline",
+    "funbat": "models.processes.funbat.paper",
     "scale-mixtures": "models.processes.scale_mixtures.headline",
 }
