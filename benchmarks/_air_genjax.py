@@ -106,8 +106,8 @@ ROWS = {
     "IWELBO(2) + REINFORCE": ("REINFORCE", 2), "IWELBO(2) + MVD": ("MVD", 2),
 }  # fmt: skip
 GRADIENTS = {name: of_each(FLIPS[flip], particles) for name, (flip, particles) in ROWS.items()}
-# Its measure-valued flips, mapped inside one expectation, did not compile in ten minutes; enumerated ones were
-# not tried.
+# Its measure-valued flips, mapped inside one expectation, did not compile in ten minutes; its enumerated ones
+# were not tried.
 TOGETHER = {
     name: together(FLIPS[flip], particles) for name, (flip, particles) in ROWS.items() if flip == "REINFORCE"
 }
