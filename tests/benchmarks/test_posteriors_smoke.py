@@ -83,11 +83,11 @@ def test_eight_schools_by_brute_force():
 
 
 def test_every_method_runs():
-    """One small posterior, hardly trained; and the reason why NumPyro has no draws of a discrete choice."""
+    """One small posterior; and the reason why NumPyro has no draws of a discrete choice."""
     coin = POSTERIORS["coin"]
     for library in (_posteriors_ours, _posteriors_numpyro):
         for name in ("mean field", "Laplace"):
-            draws = library.METHODS[name](coin, jax.random.key(0), QUICK)
-            assert abs(moments(draws).mean["p"] - 0.64) < 0.25
+            draws = library.METHODS[name](coin, jax.random.key(0), QUICK._replace(steps=500))
+            assert abs(moments(draws).mean["p"] - 0.64) < 0.06
     with pytest.raises(Cannot, match="summed out"):
         _posteriors_numpyro.METHODS["mean field"](POSTERIORS["change point"], jax.random.key(0), QUICK)
