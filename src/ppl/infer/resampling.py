@@ -15,6 +15,7 @@ from typing import Any, ClassVar, override
 import jax
 import jax.numpy as jnp
 
+from ppl.errors import UnsupportedProgram
 from ppl.estimators.protocol import Estimator
 from ppl.estimators.reinforce import Reinforce
 from ppl.families import categorical, uniform
@@ -40,6 +41,28 @@ class Resampling(ABC):
     @abstractmethod
     def ancestors(self, log_weights: jax.Array, count: int) -> jax.Array:
         """Inside a program: the indices of `count` ancestors."""
+
+    def lines(self, log_weights: jax.Array, keeps: bool) -> jax.Array:
+        """Inside a program: an ancestor for each particle; with `keeps`, the first is its own."""
+        count = len(log_weights)
+        if not keeps:
+            return self.ancestors(log_weights, count).astype(int)
+        first = jnp.zeros(1, int)
+        if count == 1:
+            return first
+        return jnp.concatenate([first, self.ancestors(log_weights, count - 1).astype(int)])
+
+    def check_keeps(self, algorithm: str) -> None:
+        """Refuse a scheme that cannot keep a particle.
+
+        Raises:
+            UnsupportedProgram: `algorithm` is asked for the density of given choices.
+        """
+        if not self.exchangeable:
+            raise UnsupportedProgram(
+                f"the density of given choices needs particles that are resampled around them, which "
+                f"{self!r} has no form of: use {algorithm}(..., resampling=Multinomial())."
+            )
 
 
 @dataclass(frozen=True)
@@ -105,6 +128,12 @@ class Residual(Resampling):
         place = jnp.arange(count)
         kept = jnp.searchsorted(ends, place, side="right")
         return jnp.where(place < ends[-1], jnp.minimum(kept, len(log_weights) - 1), rest)
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Refuse what is no share of the particles."""
+    if threshold is not None and not 0 < threshold <= 1:
+        raise ValueError(f"threshold is a share of the particles, in (0, 1], got {threshold!r}")
 
 
 def _at(log_weights: jax.Array, positions: jax.Array) -> jax.Array:

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from ppl.choices import Choices
-from ppl.errors import UnsupportedProgram
 from ppl.infer.algorithm import (
     Algorithm,
     Particles,
@@ -23,7 +22,7 @@ from ppl.infer.algorithm import (
     unobserved,
 )
 from ppl.infer.chain import Chain, chain
-from ppl.infer.resampling import Multinomial, Resampling
+from ppl.infer.resampling import Multinomial, Resampling, check_threshold
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, log_mean_exp
 
@@ -99,8 +98,7 @@ class SMC(Algorithm):
 
     def __post_init__(self) -> None:
         at_least(1, self.particles, "SMC")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold is a share of the particles, in (0, 1], got {self.threshold!r}")
+        check_threshold(self.threshold)
 
     @override
     def sample(self, target: Measure) -> Sample:
@@ -125,11 +123,7 @@ class SMC(Algorithm):
     @override
     def log_normalizer_given(self, target: Measure, retained: Retained) -> jax.Array:
         model = self._chain(target)
-        if not self.resampling.exchangeable:
-            raise UnsupportedProgram(
-                f"the density of given choices needs particles that are resampled around them, which "
-                f"{self.resampling!r} has no form of: use SMC(..., resampling=Multinomial())."
-            )
+        self.resampling.check_keeps("SMC")
         model.check_exact()
         return self._run(model, retained.choices).log_normalizer
 
@@ -186,12 +180,8 @@ class SMC(Algorithm):
         count = self.particles
 
         def resample() -> Any:
-            if keeps:
-                others = self.resampling.ancestors(weights, count - 1) if count > 1 else jnp.zeros(0, int)
-                ancestors = jnp.concatenate([jnp.zeros(1, others.dtype), others])
-            else:
-                ancestors = self.resampling.ancestors(weights, count)
-            return ancestors.astype(int), jnp.zeros_like(weights), total + log_mean_exp(weights)
+            ancestors = self.resampling.lines(weights, keeps)
+            return ancestors, jnp.zeros_like(weights), total + log_mean_exp(weights)
 
         wanted = number > 0
         if self.threshold is not None:

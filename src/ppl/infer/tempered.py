@@ -13,11 +13,10 @@ import numpy as np
 from jax.core import Tracer
 
 from ppl.choices import Choices
-from ppl.errors import UnsupportedProgram
 from ppl.infer.algorithm import Algorithm, Particles, Retained, effective
 from ppl.infer.bridge import Bridge, bridge
 from ppl.infer.moves.move import Move
-from ppl.infer.resampling import Multinomial, Resampling
+from ppl.infer.resampling import Multinomial, Resampling, check_threshold
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, log_mean_exp
 
@@ -202,16 +201,11 @@ class Tempered(Annealed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold is a share of the particles, in (0, 1], got {self.threshold!r}")
+        check_threshold(self.threshold)
 
     @override
     def log_normalizer_given(self, target: Measure, retained: Retained) -> jax.Array:
-        if not self.resampling.exchangeable:
-            raise UnsupportedProgram(
-                f"the density of given choices needs particles that are resampled around them, which "
-                f"{self.resampling!r} has no form of: use Tempered(..., resampling=Multinomial())."
-            )
+        self.resampling.check_keeps("Tempered")
         return super().log_normalizer_given(target, retained)
 
     @override
@@ -225,12 +219,7 @@ class Tempered(Annealed):
 def resampled(scheme: Resampling, cloud: Cloud, keeps: bool = False) -> Cloud:
     """Inside a program: particles resampled by their weights; with `keeps`, the first stays."""
     weights = cloud.log_weights
-    count = len(weights)
-    if keeps:
-        others = scheme.ancestors(weights, count - 1) if count > 1 else jnp.zeros(0, int)
-        ancestors = jnp.concatenate([jnp.zeros(1, others.dtype), others])
-    else:
-        ancestors = scheme.ancestors(weights, count)
+    ancestors = scheme.lines(weights, keeps)
     choices: Any = jax.tree.map(lambda x: x[ancestors], cloud.choices)
     return Cloud(choices, jnp.zeros_like(weights), cloud.log_total + log_mean_exp(weights))
 

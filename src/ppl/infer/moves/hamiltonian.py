@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ppl.choices import Choices
 from ppl.infer.moves.key import fresh_key
 from ppl.infer.moves.move import Density
-from ppl.infer.moves.real import RealMove, addresses, real
+from ppl.infer.moves.real import RealMove, real
 from ppl.infer.optional import blackjax
 
 
@@ -90,9 +90,6 @@ class HMC(Hamiltonian):
     inverse_mass_matrix: Any = None
     only: Any = ()
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "only", addresses(self.only))
-
     @property
     @override
     def further(self) -> dict[str, Any]:
@@ -130,9 +127,6 @@ class NUTS(Hamiltonian):
     inverse_mass_matrix: Any = None
     doublings: int = 10
     only: Any = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "only", addresses(self.only))
 
     @property
     @override

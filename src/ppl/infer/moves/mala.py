@@ -8,7 +8,7 @@ from typing import Any, override
 
 import jax
 
-from ppl.infer.moves.real import RealMove, addresses
+from ppl.infer.moves.real import RealMove
 from ppl.infer.optional import blackjax
 
 
@@ -32,9 +32,6 @@ class MALA(RealMove):
 
     step_size: Any
     only: Any = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "only", addresses(self.only))
 
     @override
     def algorithm(self, log_density: Any, size: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, override
 import jax
 import jax.numpy as jnp
 
-from ppl.infer.moves.real import RealMove, addresses
+from ppl.infer.moves.real import RealMove
 from ppl.infer.optional import blackjax
 
 
@@ -42,9 +42,6 @@ class RandomWalk(RealMove):
 
     scale: Any
     only: Any = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "only", addresses(self.only))
 
     @override
     def algorithm(self, log_density: Any, size: int) -> Any:

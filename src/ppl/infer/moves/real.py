@@ -95,6 +95,10 @@ class RealMove(Move):
 
     only: tuple[str | Address, ...]
 
+    def __post_init__(self) -> None:
+        only: Any = self.only
+        object.__setattr__(self, "only", (only,) if isinstance(only, str) else tuple(only))
+
     @abstractmethod
     def algorithm(self, log_density: Any, size: int) -> Any:
         """The kernel, as BlackJAX has it: `init(position)`, `step(key, state) -> (state, info)`."""
@@ -133,8 +137,3 @@ def _why(name: str, density: Density) -> str:
 def refusing(tree: Any, why: str) -> Any:
     """The same arrays, those that are traced refusing derivatives."""
     return jax.tree.map(lambda x: undifferentiated(x, why) if isinstance(x, Tracer) else x, tree)
-
-
-def addresses(only: Any) -> tuple[str | Address, ...]:
-    """One address or several, as a tuple."""
-    return (only,) if isinstance(only, str) else tuple(only)
