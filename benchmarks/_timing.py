@@ -5,6 +5,7 @@ Only ratios of medians mean anything. Every call waits for the device; compilati
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import time
@@ -37,6 +38,11 @@ def interleaved(
             if turn >= warmup:
                 times[name].append(taken)
     return {name: statistics.median(times[name]) for name in names}
+
+
+def machine() -> str:
+    """What figures were measured on."""
+    return f"{os.cpu_count()} cores, {jax.devices()[0]}, JAX {jax.__version__}"
 
 
 class Staging(NamedTuple):

@@ -17,17 +17,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from _air_checks import ablations, empty_bound, variances
 from _air_plan import BETTER, PROFILES, Profile, Run, setting
 from _air_plot import picture
 from _air_report import bars, report
+from _timing import machine
 
 from models.air.data import Canvases, split
 from models.air.model import STARTS
@@ -116,8 +115,7 @@ def main(
     if not only_report:
         data = data or split()
         plan = PROFILES[profile]
-        machine = f"{os.cpu_count()} cores, {jax.devices()[0]}, JAX {jax.__version__}"
-        log.add(kind="run", date=time.strftime("%Y-%m-%d"), machine=machine, empty=empty_bound(data[1]))
+        log.add(kind="run", date=time.strftime("%Y-%m-%d"), machine=machine(), empty=empty_bound(data[1]))
         train([run for run in plan.runs if run.experiment == BETTER], data, log, sizes)
         check(plan, data, log, sizes)
         train([run for run in plan.runs if run.experiment != BETTER], data, log, sizes)

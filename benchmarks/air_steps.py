@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import tempfile
@@ -32,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _contest import PYRO, _word
-from _timing import table
+from _timing import machine, table
 
 from models.air.data import split
 from models.air.model import NOISE, PRESENT, SMOOTHING, STARTS, WHERE
@@ -237,7 +236,7 @@ def main(
     data = {
         "date": time.strftime("%Y-%m-%d"), "batch": batch, "repeats": repeats, "peers": peers,
         "pyro": has_pyro,
-        "machine": f"{os.cpu_count()} cores, {jax.devices()[0]}, JAX {jax.__version__}", "rows": found,
+        "machine": machine(), "rows": found,
     }  # fmt: skip
     if file is not None:
         plain = {name: {l: c._asdict() for l, c in cells.items()} for name, cells in found.items()}  # noqa: E741

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from typing import Any
 import _cone_genjax
 import _cone_numpyro
 import _cone_ours
-import jax
 from _cone_measure import ASCENDING, Block, our_trainer, pyro, steps_in_turns, their_block, values, variances
 from _cone_optima import OPTIMA, simulated
 from _cone_problem import FULL, QUICK, ROWS, Cell, Sizes, lines
 from _cone_report import bars, report
 from _contest import PYRO
+from _timing import machine
 
 OTHERS = {"GenJAX": _cone_genjax, "NumPyro": _cone_numpyro}
 NO_MARGINAL = "cannot: a guide has no density with a choice summed out"
@@ -112,7 +111,7 @@ def measured(names: list[str], sizes: Sizes, peers: bool, python: Path) -> dict[
         rows[name]["cells"]["Pyro"] = cell
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {jax.devices()[0]}, JAX {jax.__version__}",
+        "machine": machine(),
         "seconds": time.perf_counter() - began,
         "sizes": sizes._asdict(),
         "rows": rows,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 import warnings
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 from _posteriors_method import FULL, QUICK, Cell, Sizes, judged
 from _posteriors_problems import POSTERIORS
 from _posteriors_report import bars, report
+from _timing import machine
 
 LIBRARIES = {"ppl": _posteriors_ours.METHODS, "NumPyro": _posteriors_numpyro.METHODS}
 
@@ -53,7 +53,7 @@ def measured(names: list[str], methods: list[str] | None, sizes: Sizes) -> dict[
         rows[name] = {"how": posterior.how, "size": size, "cells": cells}
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {jax.devices()[0]}, JAX {jax.__version__}",
+        "machine": machine(),
         "seconds": time.perf_counter() - began,
         "sizes": sizes._asdict(),
         "rows": rows,
