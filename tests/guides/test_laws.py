@@ -46,6 +46,18 @@ def of_controls(request):
     return guide, guide.initial(KEY)
 
 
+@pytest.mark.parametrize("name", [name for name in GUIDES if name != "Transported"])
+def test_parameters_of_another_guide_are_refused(name):
+    """By place and shape, before they broadcast to something."""
+    guide = GUIDES[name](CORNER)
+    params = guide.initial(KEY)
+    leaves, tree = jax.tree.flatten(params)
+    wrong = jax.tree.unflatten(tree, [jnp.zeros((*leaves[0].shape, 3)), *leaves[1:]])
+    for given in (wrong, {**params, "more": jnp.zeros(2)}, {}):
+        with pytest.raises(ppl.UnsupportedProgram, match=r"the parameters of .* got .*test_laws.py.*initial"):
+            guide(given)
+
+
 def test_a_draw_is_scored_as_it_says_and_lies_in_the_support(of_controls):
     guide, params = of_controls
 

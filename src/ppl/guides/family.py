@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ppl.errors import UnsupportedProgram
 from ppl.given import coerced
 from ppl.guides.start import finite_start
 from ppl.measure import Measure
+from ppl.source import user_line
 from ppl.unconstrained import split
 
 
@@ -30,9 +32,23 @@ class Family(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target!r})"
 
-    @abstractmethod
     def __call__(self, params: Any) -> Measure:
-        """The guide with these parameters, a measure over the latent choices."""
+        """The guide with these parameters, a measure over the latent choices.
+
+        Raises:
+            UnsupportedProgram: these are no parameters of this guide, or of other shapes.
+        """
+        wanted, got = _shapes(self.blank), _shapes(params)
+        if wanted != got:
+            raise UnsupportedProgram(
+                f"the parameters of {self!r} are {_listed(wanted, got)}; got {_listed(got, wanted)} "
+                f"({user_line()}). Take them from `initial(key)`."
+            )
+        return self.measure(params)
+
+    @abstractmethod
+    def measure(self, params: Any) -> Measure:
+        """The guide with these parameters, which are right in number and shape."""
 
     @property
     @abstractmethod
@@ -73,6 +89,18 @@ class Family(ABC):
         flat, back = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.blank))
         what = f"the parameters of {self!r}, raveled,"
         return back(coerced(vector, flat.shape, flat.dtype, what))
+
+
+def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter, by its place."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(x) for path, x in leaves}
+
+
+def _listed(some: dict[str, tuple[int, ...]], others: dict[str, tuple[int, ...]]) -> str:
+    """What of some parameters is not the same among others."""
+    apart = [f"{name!r} of shape {shape}" for name, shape in some.items() if others.get(name) != shape]
+    return ", ".join(apart) or "no more than these"
 
 
 def blank_of(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

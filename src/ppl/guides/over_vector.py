@@ -37,7 +37,7 @@ class OverVector(Family):
         return None
 
     @override
-    def __call__(self, params: Any) -> Measure:
+    def measure(self, params: Any) -> Measure:
         return Transported(self.latent, self.law(params), self.transform(params), name=self.name)
 
     @property

@@ -42,7 +42,7 @@ class PerChoice(Family):
         """The choice that is made instead, in one lane."""
 
     @override
-    def __call__(self, params: dict[str, Any]) -> Program:
+    def measure(self, params: dict[str, Any]) -> Program:
         return _guide(self, params)
 
     @cached_property
@@ -81,10 +81,6 @@ def _guide(family: PerChoice, params: dict[str, Any]) -> Any:
     given = prepared(staged, split(family.target)[1], complete=False)
     feed: dict[Any, Any] = dict(given)
     known = {show(address): address for address in latent}
-    if set(params) != set(known):
-        raise UnsupportedProgram(
-            f"the parameters of {family!r} are for {sorted(params)}, its latent choices {sorted(known)}."
-        )
     for name, address in known.items():
         feed[address] = jax.tree.map(lambda x, item=latent[address]: from_trace(item, x), params[name])
     rule = Replace(frozenset(given), family.replacement)
