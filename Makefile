@@ -16,7 +16,8 @@ PEERS := .venv-peers
 OLDEST_TESTS := $(wildcard tests/test_architecture.py tests/transforms tests/train)
 # The tests that are compiled as users compile; the others go without XLA's optimizations, to save time.
 OPTIMIZED_TESTS := tests/train tests/faults tests/docs tests/examples tests/laws/test_statistics.py
-WORKERS ?= 2
+# One process for each processor, of which each takes some 2 GB; at most eight.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n : 8)))
 MINUTES ?= 60
 # Pyro is compared in an environment of its own. On Linux the torch of PyPI is built for CUDA, with some 5 GB of
 # libraries; the index of its makers has one for CPUs, and is passed over where it cannot be reached.

@@ -4,6 +4,14 @@ import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Nearly all the time of a test is that of compiling: XLA's optimizations would take longer than they save,
+# and its newer emitters of fused loops take half of the time in which a small function is compiled.
+# What they may break is tested with them, as users compile: `make test` runs a part of the tests this way.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    ""
+    if "PPL_OPTIMIZED" in os.environ
+    else " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+)
 
 from collections.abc import Iterator
 
@@ -11,8 +19,6 @@ import jax
 import pytest
 from hypothesis import settings
 
-# Nearly all the time of a test is that of compiling: XLA's optimizations would take longer than they save.
-# What they may break is tested with them, as users compile: `make test` runs a part of the tests this way.
 jax.config.update("jax_disable_most_optimizations", "PPL_OPTIMIZED" not in os.environ)
 # JAX makes small objects by the million, and few of them die in cycles.
 gc.set_threshold(200_000, 50, 100)
