@@ -81,6 +81,10 @@ MEASURES = {
     "guided": posterior(SMC(2, guide())),
     "guided by a function": posterior(SMC(2, lambda seen: guide())),
     "adaptive": posterior(SMC(2, threshold=0.9)),
+    "moved": posterior(SMC(2, moves=1)),
+    "moved, guided and adaptive": posterior(SMC(2, guide(), threshold=0.9, moves=1)),
+    "one moved twice": posterior(SMC(1, moves=2)),
+    "moved, parts around the loop": lambda a: ppl.normalize(around(a).condition(ENDS), SMC(1, moves=1)),
     "parts around the loop": lambda a: ppl.normalize(around(a).condition(ENDS), SMC(2)),
     "guided around the loop": lambda a: ppl.normalize(around(a).condition(ENDS), SMC(2, guide_around())),
     "a marginal": lambda a: ppl.marginal(hidden_markov(a), ["y"], SMC(2)),
@@ -90,7 +94,8 @@ MEASURES = {
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", MEASURES)
-def test_both_estimates_are_unbiased(name):
+def test_both_estimates_are_unbiased(name, monkeypatch):
+    monkeypatch.setattr("ppl.transforms.enumerate.JOINT_LIMIT", 1 << 17)
     _, laws = laws_of(MEASURES[name])
     assert (laws.probability > 0).all()
     np.testing.assert_allclose(laws.probability.sum(), 1, rtol=1e-10)
@@ -119,12 +124,12 @@ SCHEMES = [Multinomial(), Stratified(), Systematic(), Residual()]
 LONG = jnp.arange(12) % 3 > 0
 
 
-@pytest.mark.parametrize("threshold", [None, 0.5])
+@pytest.mark.parametrize("threshold, moves", [(None, 0), (0.5, 0), (0.5, 2)])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: type(scheme).__name__)
-def test_every_scheme_estimates_the_evidence_without_bias(scheme, threshold):
+def test_every_scheme_estimates_the_evidence_without_bias(scheme, threshold, moves):
     """4,000 runs of 20 particles; false alarm below 1e-5."""
     target = hidden_markov(0.4, 12).condition({"y": LONG})
-    algorithm = SMC(20, resampling=scheme, threshold=threshold)
+    algorithm = SMC(20, resampling=scheme, threshold=threshold, moves=moves)
     estimate = ppl.expectation(lambda: jnp.exp(algorithm.log_normalizer(target)))
     runs = jax.jit(jax.vmap(estimate.estimate))(jax.random.split(KEY, 4000)) / _evidence(0.4, LONG)
     assert abs(runs.mean() - 1) < 4.5 * runs.std() / len(runs) ** 0.5
@@ -151,23 +156,24 @@ def test_a_scheme_copies_a_particle_as_often_as_its_weight_says(scheme):
         assert (counts >= jnp.floor(count * weights)).all()
 
 
+@ppl.gen
+def hidden_walk(length=2):
+    def step(x, _):
+        x = ppl.normal(x, 1.0) @ "x"
+        ppl.normal(x, 0.5) @ "y"
+        return x, None
+
+    jax.lax.scan(step, 0.0, None, length=length)
+
+
 def test_a_linear_gaussian_chain_is_filtered_as_kalman_does():
-    @ppl.gen
-    def walk():
-        def step(x, _):
-            x = ppl.normal(x, 1.0) @ "x"
-            ppl.normal(x, 0.5) @ "y"
-            return x, None
-
-        jax.lax.scan(step, 0.0, None, length=10)
-
     seen = np.linspace(0.0, 3.0, 10)
     mean, variance = 0.0, 0.0
     for y in seen:
         variance += 1
         gain = variance / (variance + 0.25)
         mean, variance = mean + gain * (y - mean), variance * (1 - gain)
-    target = walk().condition({"y": jnp.asarray(seen)})
+    target = hidden_walk(10).condition({"y": jnp.asarray(seen)})
     draws = jax.jit(jax.vmap(ppl.normalize(target, SMC(200, resampling=Systematic())).simulate))(
         jax.random.split(KEY, 2000)
     )
@@ -180,12 +186,13 @@ def test_a_linear_gaussian_chain_is_filtered_as_kalman_does():
 # --- gradients and refusals ------------------------------------------------------------------------
 
 
-def test_gradients_through_resampling_are_unbiased():
-    """Exactly; the weights move with the parameter, and so do the ancestors."""
+@pytest.mark.parametrize("algorithm", [SMC(2, guide()), SMC(1, guide(), moves=1)], ids=["plain", "moved"])
+def test_gradients_through_resampling_are_unbiased(algorithm):
+    """Exactly; the weights move with the parameter, and so do the ancestors, and what is accepted."""
 
     @ppl.expectation
     def bound(a):
-        return SMC(2, guide()).log_normalizer(hidden_markov(a).condition({"y": SEEN}))
+        return algorithm.log_normalizer(hidden_markov(a).condition({"y": SEEN}))
 
     report = ppl.testing.check_unbiased(bound, (0.4,), key=KEY)
     assert report.method == "exact"
@@ -220,6 +227,8 @@ def test_refusals():
         SMC(0)
     with pytest.raises(ValueError, match="threshold"):
         SMC(3, threshold=1.5)
+    with pytest.raises(ValueError, match="moves"):
+        SMC(3, moves=-1)
     with pytest.raises(ppl.UnsupportedProgram, match=r"one lax\.scan.*found: none"):
         ppl.normalize(coin(0.4).condition({"x": True}), SMC(3)).simulate(KEY)
     with pytest.raises(ppl.UnsupportedProgram, match=r"resampling=Multinomial\(\)"):
@@ -256,7 +265,7 @@ def test_all_particles_of_a_run():
         [np.exp(hidden_markov(0.4, 4).log_density({"z": path, "y": LONG[:4]})) for path in paths]
     )
     truth = weights @ paths / weights.sum()
-    for algorithm in (SMC(1000), SMC(20_000, guide(4), Systematic(), threshold=0.5)):
+    for algorithm in (SMC(1000), SMC(1000, moves=1), SMC(20_000, guide(4), Systematic(), threshold=0.5)):
         found = ppl.infer.run(target, algorithm, key=KEY)
         assert found.choices["z"].shape == (algorithm.particles, 4)
         np.testing.assert_allclose(
@@ -327,6 +336,21 @@ def test_a_residual_of_nothing_has_a_finite_score(algorithm):
     bound = ppl.expectation(lambda a: algorithm.log_normalizer(hidden_markov(a).condition({"y": SEEN})))
     report = ppl.testing.check_unbiased(bound, (0.4,), key=KEY)
     assert report.method == "exact"
+
+
+def test_moved_particles_are_no_longer_copies():
+    """Of a step before the last; each has the law of the smoothed state still, by the sum over all paths."""
+    target = hidden_walk().condition({"y": jnp.array([2.0, 2.0])})
+    distinct, means = [], []
+    for moves in (0, 3):
+        found = ppl.infer.run(target, SMC(2000, moves=moves), key=KEY)
+        first = found.choices["x"][:, 0]
+        distinct.append(len(jnp.unique(first)))
+        means.append(found.mean(lambda choices: choices["x"][0]))
+    assert distinct[1] > 1.5 * distinct[0]
+    # x1, x2 given y1 = y2 = 2, of noise 0.5: precision [[6, -1], [-1, 5]], linear term (8, 8)
+    truth = np.linalg.solve([[6.0, -1.0], [-1.0, 5.0]], [8.0, 8.0])[0]
+    np.testing.assert_allclose(means, truth, atol=0.06)
 
 
 def test_a_loop_of_no_steps():

@@ -21,7 +21,8 @@ from ppl.infer.algorithm import (
     one_of,
     unobserved,
 )
-from ppl.infer.chain import Chain, chain
+from ppl.infer.chain import Chain, Moved, State, chain
+from ppl.infer.moves.metropolis import metropolis
 from ppl.infer.resampling import Multinomial, Resampling, check_threshold
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, log_mean_exp
@@ -32,7 +33,7 @@ class Cloud(NamedTuple):
 
     Attributes:
         records: of the parts of the program; those of a step have the steps first, then the particles.
-        ancestors: for each step, where each particle comes from.
+        ancestors: for each step, which particle each one is after it: the number that it had in this step.
         log_weights: since they were last resampled.
         log_density: of each particle's choices.
         log_normalizer: log of the estimate of the normalizing constant.
@@ -45,7 +46,7 @@ class Cloud(NamedTuple):
     log_normalizer: jax.Array
 
 
-_META = ["particles", "resampling", "threshold"]
+_META = ["particles", "resampling", "threshold", "moves"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["proposal"], meta_fields=_META)
@@ -66,6 +67,10 @@ class SMC(Algorithm):
         resampling: a scheme of `ppl.infer.resampling`.
         threshold: resample only where the effective number of particles is below this share of them; by
             default before every step but the first.
+        moves: rejuvenation. Before the next step each particle draws its last one anew this many times, from
+            the proposal, given all that came before; it is accepted with probability
+            `min(1, w'/w)`, where `w` is a step's weight. So copies of one particle part again, and what is
+            estimated stays the same. A step with moves costs `1 + moves` steps.
 
     Raises:
         UnsupportedProgram: the target has not exactly one loop with choices at its top level; or the density
@@ -87,18 +92,22 @@ class SMC(Algorithm):
         (20,)
 
     Reference: Gordon, Salmond, Smith, "Novel approach to nonlinear/non-Gaussian Bayesian state estimation",
-    1993; Andrieu, Doucet, Holenstein, "Particle Markov chain Monte Carlo methods", 2010, section 4.
+    1993; Andrieu, Doucet, Holenstein, "Particle Markov chain Monte Carlo methods", 2010, section 4; Gilks,
+    Berzuini, "Following a moving target: Monte Carlo inference for dynamic Bayesian models", 2001 (moves).
     """
 
     particles: int
     proposal: Any = None
     resampling: Resampling = field(default_factory=Multinomial)
     threshold: float | None = None
+    moves: int = 0
     needs_weight = False
 
     def __post_init__(self) -> None:
         at_least(1, self.particles, "SMC")
         check_threshold(self.threshold)
+        if self.moves < 0:
+            raise ValueError(f"moves is how often a step is drawn anew, at least 0, got {self.moves}")
 
     @override
     def sample(self, target: Measure) -> Sample:
@@ -134,37 +143,38 @@ class SMC(Algorithm):
         return chain(target, proposal)
 
     def _run(self, model: Chain, retained: Choices | None) -> Cloud:
-        count = self.particles
+        """All particles; the first is the one that is retained, if one is."""
         given = None if retained is None else model.given(retained)
-
-        def every(function: Callable[..., Any], part: Any, *states: Any) -> Any:
-            """The function of each particle's states; that of the first is given its choices."""
-            free = lambda *states: function({}, *states)
-            if part is None:
-                return jax.vmap(free)(*states)
-            first = jax.tree.map(lambda x: x[None], function(part, *jax.tree.map(lambda x: x[0], states)))
-            if count == 1:
-                return first
-            others = jax.vmap(free)(*jax.tree.map(lambda x: x[1:], states))
-            return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), first, others)
-
-        lanes = jnp.arange(count)
+        keeps = given is not None
+        every = partial(_every, self.particles)
+        lanes = jnp.arange(self.particles)
         begun = every(lambda part, _: model.begin(part), given and given.before, lanes)
 
         def step(carry: Any, inputs: Any) -> Any:
             states, weights, densities, total = carry
             number, part = inputs
-            ancestors, weights, total = self._resampled(number, weights, total, retained is not None)
-            states, densities = jax.tree.map(lambda x: x[ancestors], (states, densities))
+            goes_on = number < model.length - 1
             moved = every(lambda part, state: model.step(part, number, state), part, states)
-            carry = (moved.state, weights + moved.weight, densities + moved.log_density, total)
+            line = _first(moved)
+            if keeps and self.moves:
+                # What the retained particle was before it was moved here: the kernel is its own reversal.
+                moved = _led(self._redrawn(model, number, goes_on, _first(states), line), moved)
+            weights = weights + moved.weight
+            ancestors, weights, total = self._resampled(goes_on, weights, total, keeps)
+            if self.moves:
+                states, moved, densities = _at((states, moved, densities), ancestors)
+                redraw = lambda state, moved: self._redrawn(model, number, goes_on, state, moved)
+                moved = jax.vmap(redraw)(states, moved)
+                moved = _led(line, moved) if keeps else moved
+            else:
+                moved, densities = _at((moved, densities), ancestors)
+            carry = (moved.state, weights, densities + moved.log_density, total)
             return carry, (moved.records, moved.outputs, ancestors)
 
         start = (begun.state, begun.weight, begun.log_density, jnp.zeros_like(begun.weight[0]))
-        numbers = jnp.arange(model.length)
         parts = None if given is None else given.steps
         (states, weights, densities, total), (records, outputs, ancestors) = jax.lax.scan(
-            step, start, (numbers, parts)
+            step, start, (jnp.arange(model.length), parts)
         )
         ended: dict[Any, Any] = {}
         if model.continues:
@@ -175,7 +185,7 @@ class SMC(Algorithm):
         normalizer = total + log_mean_exp(weights)
         return Cloud((begun.records, records, ended), ancestors, weights, densities, normalizer)
 
-    def _resampled(self, number: Any, weights: jax.Array, total: jax.Array, keeps: bool) -> Any:
+    def _resampled(self, goes_on: Any, weights: jax.Array, total: jax.Array, keeps: bool) -> Any:
         """Ancestors of the next particles, their weights, and the log of the product of mean weights."""
         count = self.particles
 
@@ -183,10 +193,50 @@ class SMC(Algorithm):
             ancestors = self.resampling.lines(weights, keeps)
             return ancestors, jnp.zeros_like(weights), total + log_mean_exp(weights)
 
-        wanted = number > 0
+        wanted = goes_on
         if self.threshold is not None:
             wanted = wanted & (effective(weights) < self.threshold * count)
         return jax.lax.cond(wanted, resample, lambda: (jnp.arange(count), weights, total))
+
+    def _redrawn(self, model: Chain, number: Any, goes_on: Any, before: State, moved: Moved) -> Moved:
+        """One particle's last step, drawn anew and accepted by its weight, where there is another step.
+
+        Given what came before, a step has the density (proposal) x (weight) up to a factor, so this is an
+        independence sampler, which is its own reversal; as it is however often it is repeated.
+        """
+
+        def once(moved: Moved, _: Any) -> Any:
+            proposed = model.step({}, number, before)
+            decision = metropolis(proposed.weight - moved.weight, moved.weight)
+            return decision.of(proposed, moved), None
+
+        many = lambda moved: jax.lax.scan(once, moved, None, length=self.moves)[0]
+        return jax.lax.cond(goes_on, many, lambda moved: moved, moved)
+
+
+def _every(count: int, function: Callable[..., Any], part: Any, *states: Any) -> Any:
+    """The function of each particle's states; that of the first is given its choices, if there are any."""
+    free = lambda *states: function({}, *states)
+    if part is None:
+        return jax.vmap(free)(*states)
+    first = function(part, *_first(states))
+    if count == 1:
+        return jax.tree.map(lambda x: x[None], first)
+    others = jax.vmap(free)(*jax.tree.map(lambda x: x[1:], states))
+    return jax.tree.map(lambda x, rest: jnp.concatenate([x[None], rest]), first, others)
+
+
+def _first(particles: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], particles)
+
+
+def _led(first: Any, particles: Any) -> Any:
+    """The particles with another first one."""
+    return jax.tree.map(lambda x, all_of_them: all_of_them.at[0].set(x), first, particles)
+
+
+def _at(particles: Any, ancestors: jax.Array) -> Any:
+    return jax.tree.map(lambda x: x[ancestors], particles)
 
 
 def _picked(cloud: Cloud, index: Any) -> Mapping[Any, Any]:

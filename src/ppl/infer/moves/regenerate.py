@@ -5,19 +5,11 @@ from __future__ import annotations
 from typing import Any, override
 
 import jax
-import jax.numpy as jnp
 
 from ppl.address import Address
 from ppl.choices import Choices
-from ppl.estimators.reinforce import Reinforce
-from ppl.families import flip
+from ppl.infer.moves.metropolis import metropolis
 from ppl.infer.moves.move import Density, Info, Kernel, Move, accepted
-from ppl.program import gen
-
-
-@gen
-def _accept(probability: Any) -> Any:
-    return flip(probability).using(Reinforce()) @ "accept"
 
 
 @jax.tree_util.register_static
@@ -72,11 +64,8 @@ class Regenerate(Move):
             found = density.program.redrawn(density.observed, before, self.addresses)
             proposed = density.log_density(found.choices)
             ratio = proposed - found.forward - (score - found.backward)
-            # From a point without density anything is better.
-            chance = jnp.exp(jnp.minimum(jnp.where(score > -jnp.inf, ratio, 0.0), 0.0))
-            taken = _accept(chance).propose().retval
-            after = jax.tree.map(lambda new, old: jnp.where(taken, new, old), found.choices, before)
-            return (after, jnp.where(taken, proposed, score)), accepted(chance)
+            decision = metropolis(ratio, score)
+            return decision.of((found.choices, proposed), state), accepted(decision.chance)
 
         return Kernel((choices, density.log_density(choices)), step, lambda state: state[0])
 
