@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ppl.distributions.density import moving_support
+from ppl.distributions import ends
 from ppl.noise import SAMPLES, Token
 from ppl.transforms.continuity import check_continuity
 from ppl.transforms.gradient import Derived, derive
@@ -96,7 +96,7 @@ def surrogate_of(
     Raises:
         DiscontinuousReparameterization, UnsupportedProgram: the derivative would be biased.
     """
-    check_continuity(staged.jaxpr, moving, reverse=reverse, moving_support=moving_support)
+    check_continuity(staged.jaxpr, moving, reverse=reverse, supports=ends)
     staged = fixed(staged, _ONCE)
 
     def function(floats: list[Any]) -> jax.Array:

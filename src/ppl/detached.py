@@ -14,7 +14,7 @@ from jax.lax import stop_gradient
 from ppl.address import Address
 from ppl.choices import Choices, merge
 from ppl.compiled import compiled
-from ppl.distributions.density import moving_support
+from ppl.distributions.ends import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.given import prepared
 from ppl.measure import Distribution, Measure

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ppl.choose import Using, layered
 from ppl.compiled import compiled
 from ppl.derived import average, derived, is_float, moving_arrays, picked, samples, surrogate_of
-from ppl.distributions.density import moving_support
+from ppl.distributions import ends
 from ppl.errors import UnsupportedProgram
 from ppl.inner import expect_p
 from ppl.learning import (
@@ -185,9 +185,7 @@ class Expectation:
         """
         check_key(key)
         staged = self.stage(*args)
-        check_continuity(
-            staged.jaxpr, [is_float(x) for x in staged.arrays], reverse=False, moving_support=moving_support
-        )
+        check_continuity(staged.jaxpr, [is_float(x) for x in staged.arrays], reverse=False, supports=ends)
         return average(staged, key, samples(num_samples), order=2)
 
     def exact(self, *args: Any) -> jax.Array:
@@ -336,7 +334,7 @@ class _Learn(_Method):
         if not is_learning(staged.jaxpr):
             value, slope = _ValueAndGrad(self.function).run(of, key, args, argnums, num_samples)
             return Learning(value, slope, {})
-        check_continuity(staged.jaxpr, moving, reverse=True, moving_support=moving_support)
+        check_continuity(staged.jaxpr, moving, reverse=True, supports=ends)
         aside = through_estimators_only(staged.jaxpr)
         kinds = [(move and not off, move and off) for move, off in zip(moving, aside, strict=True)]
         averages = by_name(staged.jaxpr, state)

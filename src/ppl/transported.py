@@ -11,7 +11,7 @@ import numpyro.distributions as npd
 
 from ppl.choices import Choices
 from ppl.choose import Using, described, layered
-from ppl.distributions.density import moving_support
+from ppl.distributions.ends import moving_support
 from ppl.errors import UnsupportedProgram
 from ppl.estimated import Drawn, EstimatedMeasure
 from ppl.estimators.registry import default_estimator

@@ -7,7 +7,8 @@ import numpyro.distributions as npd
 import pytest
 import scipy.stats as st
 
-from ppl.distributions.density import log_density, moving_support, support_values
+from ppl.distributions.density import log_density, support_values
+from ppl.distributions.ends import moving_support
 from ppl.distributions.flip import Flip
 
 QUANTILES = np.array([1e-4, 0.03, 0.2, 0.5, 0.77, 0.99, 0.9999])
@@ -159,6 +160,23 @@ def test_affine_map_of_a_bounded_base_ends_where_its_range_ends():
     )
 
 
+def brought(base, together=False):
+    """A distribution on (1, 3) whose support NumPyro calls the whole line."""
+    steps = [npd.transforms.SigmoidTransform(), npd.transforms.AffineTransform(1.0, 2.0)]
+    return npd.TransformedDistribution(base, [npd.transforms.ComposeTransform(steps)] if together else steps)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_line_brought_to_an_interval_ends_where_the_interval_ends(together):
+    """A logistic draw is brought to a uniform one."""
+    law = rebuilt(brought(npd.Logistic(0.0, 1.0), together))
+    x = jnp.array([0.5, 1.2, 2.9, 3.5])
+    expected = [-jnp.inf, -jnp.log(2.0), -jnp.log(2.0), -jnp.inf]
+    np.testing.assert_allclose(log_density(law, x), expected, rtol=1e-5)
+    pairs = log_density(law.expand([2]).to_event(1), jnp.array([[1.2, 2.9], [1.2, 3.5]]))
+    np.testing.assert_allclose(pairs, [-2 * jnp.log(2.0), -jnp.inf], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "distribution, expected",
     [
@@ -206,6 +224,9 @@ def test_traced_bounds_give_no_finite_support():
             ("transforms",),
         ),
         (npd.TransformedDistribution(npd.Normal(), npd.transforms.AffineTransform(1.0, 2.0)), ()),
+        (brought(npd.Logistic(0.0, 1.0)), ("transforms",)),
+        (brought(npd.Logistic(0.0, 1.0), together=True), ("transforms",)),
+        (brought(npd.Normal(0.0, 1.0)), ()),  # its density falls to zero at the ends
         (npd.InverseGamma(2.0), ()),
         (npd.LogNormal(0.0, 1.0), ()),
         (npd.Beta(2.0, 2.0), ()),

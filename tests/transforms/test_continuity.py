@@ -15,7 +15,8 @@ import numpyro.distributions as dist
 import pytest
 import scipy.stats
 
-from ppl.distributions.density import log_density, moving_support
+from ppl.distributions import ends
+from ppl.distributions.density import log_density
 from ppl.errors import DiscontinuousReparameterization, EstimatorNotAdmitted, UnsupportedProgram
 from ppl.inner import expect_p
 from ppl.refusal import differentiated_once
@@ -485,9 +486,9 @@ def test_discrete_pathwise_choices_are_refused():
 
 def test_moving_supports_are_refused_unless_pathwise():
     with pytest.raises(UnsupportedProgram, match=r"'high'.*Reparam"):
-        check(lambda t: choose(dist.Uniform(0.0, t), Scored()), moving_support=moving_support)
-    check(lambda t: choose(dist.Uniform(0.0, t)), moving_support=moving_support)
-    check(lambda t: t * choose(dist.Uniform(0.0, 1.0), Scored()), moving_support=moving_support)
+        check(lambda t: choose(dist.Uniform(0.0, t), Scored()), supports=ends)
+    check(lambda t: choose(dist.Uniform(0.0, t)), supports=ends)
+    check(lambda t: t * choose(dist.Uniform(0.0, 1.0), Scored()), supports=ends)
 
 
 def doubled(x):

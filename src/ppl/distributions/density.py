@@ -17,7 +17,6 @@ from ppl.distributions.support import (
     base_constraint,
     inside,
     is_whole_space,
-    moving_support,
     states_support,
     support_of,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "check_parameters",
     "log_density",
     "mass",
-    "moving_support",
     "parameter_predicates",
     "relaxed_log_density",
     "support_values",

@@ -11,12 +11,12 @@ from jax.lax import stop_gradient
 from numpyro.distributions import constraints
 
 from ppl.distributions.distribution_function import has_distribution_function
+from ppl.distributions.ends import moving_support
 from ppl.distributions.mixture_path import attach, components, entries, is_normal
 from ppl.distributions.registry import Shape, draw, draws
 from ppl.distributions.support import (
     base_constraint,
-    is_whole_space,
-    moving_support,
+    fills_codomain,
     states_support,
     support_of,
 )
@@ -42,7 +42,7 @@ def _has_path(mixture: Any) -> bool:
 def _fills_support(part: Any) -> bool:
     inner = entries(part)
     if isinstance(inner, dist.TransformedDistribution) and not states_support(inner):
-        return is_whole_space(inner.base_dist)  # NumPyro states the last transform's codomain
+        return fills_codomain(inner)
     return not moving_support(inner)
 
 

@@ -1,4 +1,4 @@
-"""Where a distribution has mass: membership, and ends that parameters move."""
+"""Where a distribution has mass."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import constraints, discrete, transforms
+
+# What takes the real line onto a part of it whose ends are no parameters.
+TO_ENDS = {
+    transforms.ExpTransform, transforms.SigmoidTransform, transforms.SoftplusTransform,
+    transforms.StickBreakingTransform,
+}  # fmt: skip
 
 
 def base_constraint(support: Any) -> Any:
@@ -39,8 +45,8 @@ def is_whole_space(distribution: Any) -> bool:
     if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
         return is_whole_space(distribution.base_dist)
     transformed = isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution)
-    if transformed and not is_whole_space(distribution.base_dist):
-        return False  # `AffineTransform` calls its range the real line whatever its domain
+    if transformed and not fills_codomain(distribution):
+        return False
     if support_of(distribution) is None:
         return True
     return isinstance(base_constraint(support_of(distribution)), type(constraints.real))
@@ -49,6 +55,36 @@ def is_whole_space(distribution: Any) -> bool:
 def states_support(distribution: Any) -> bool:
     """Whether a transformed distribution's class states its support itself, as `LogNormal` does."""
     return type(distribution).support is not dist.TransformedDistribution.support
+
+
+def fills_codomain(distribution: Any) -> bool:
+    """Whether a transformed distribution has all of the last transform's codomain for its support.
+
+    `AffineTransform` calls its codomain the real line, whatever it is applied to.
+    """
+    return _fill(distribution.base_dist, flat(distribution.transforms))
+
+
+def _fill(base: Any, steps: list[Any]) -> bool:
+    *before, last = steps
+    domain = base_constraint(last.domain)
+    if isinstance(domain, type(constraints.real)):
+        return is_whole_space(base) and all(map(_keeps_whole_space, before))
+    # One that says what it is applied to says rightly what it makes of it.
+    ranges = {type(constraints.unit_interval), type(constraints.positive)}
+    alike = bool(before) and type(base_constraint(before[-1].codomain)) is type(domain)
+    return alike and type(domain) in ranges and _fill(base, before)
+
+
+def _keeps_whole_space(step: Any) -> bool:
+    ends = base_constraint(step.domain), base_constraint(step.codomain)
+    return all(isinstance(end, type(constraints.real)) for end in ends)
+
+
+def flat(steps: Any) -> list[Any]:
+    """The transforms one by one, with those that are composed taken apart."""
+    parts = [flat(step.parts) if isinstance(step, transforms.ComposeTransform) else [step] for step in steps]
+    return [part for each in parts for part in each]
 
 
 @singledispatch
@@ -91,20 +127,28 @@ def _(distribution: Any, value: Any) -> Any:
 
 @inside.register(dist.TransformedDistribution)
 def _(distribution: Any, value: Any) -> Any:
-    held = member(support_of(distribution), value, distribution.event_dim)
-    base = distribution.base_dist
-    if states_support(distribution) or is_whole_space(base):
+    support = support_of(distribution)
+    held = member(support, value, distribution.event_dim)
+    if states_support(distribution) or fills_codomain(distribution):
         return held
     # The last transform's codomain may be wider than the range: an affine map of a half line.
-    safe = value
-    if not isinstance(base_constraint(support_of(distribution)), type(constraints.real)):
-        feasible = jnp.broadcast_to(support_of(distribution).feasible_like(value), jnp.shape(value))
-        safe = jnp.where(_over_event(held, distribution.event_dim), value, feasible)
-    for transform in reversed(distribution.transforms):
-        safe = transform.inv(safe)
-    within = inside(base, safe)
+    steps, x = flat(distribution.transforms), value
+    for index in reversed(range(len(steps))):
+        x = steps[index].inv(_within(held, steps[index].codomain, x))
+        if index > 0:
+            held = held & member(steps[index - 1].codomain, x, jnp.ndim(x) - held.ndim)
+    within = inside(distribution.base_dist, x)
     extra = within.ndim - held.ndim
     return held & (jnp.all(within, axis=tuple(range(-extra, 0))) if extra > 0 else within)
+
+
+def _within(held: Any, constraint: Any, value: Any) -> Any:
+    """The value, and another that satisfies the constraint where it does not."""
+    if isinstance(base_constraint(constraint), type(constraints.real)):
+        return value
+    shape = jnp.broadcast_shapes(jnp.shape(value), (*held.shape, *(1,) * (jnp.ndim(value) - held.ndim)))
+    feasible = jnp.broadcast_to(constraint.feasible_like(value), shape)
+    return jnp.where(_over_event(held, jnp.ndim(value) - held.ndim), value, feasible)
 
 
 @inside.register(dist.FoldedDistribution)
@@ -122,71 +166,6 @@ def _(distribution: Any, value: Any) -> Any:
 
 def _over_event(held: Any, event_dim: int) -> Any:
     return held.reshape(*held.shape, *(1 for _ in range(event_dim)))
-
-
-def moving_support(distribution: Any) -> tuple[str, ...]:
-    """Names of the float parameters on which the ends of the support depend.
-
-    The density of such a family jumps where its parameters move the end, so neither the score function
-    nor `log_density` at a fixed value sees the whole derivative in them.
-
-    Example:
-        >>> import numpyro.distributions as dist
-        >>> moving_support(dist.Uniform(0.0, 1.0)), moving_support(dist.Gamma(2.0))
-        (('low', 'high'), ())
-    """
-    names = _moving(distribution)
-    return tuple(name for name in names if _is_float(getattr(distribution, name)))
-
-
-def _is_float(parameter: Any) -> bool:
-    leaves = jax.tree.leaves(parameter)
-    return any(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves)
-
-
-@singledispatch
-def _moving(distribution: Any) -> tuple[str, ...]:
-    return _named_ends(distribution)
-
-
-def _named_ends(distribution: Any) -> tuple[str, ...]:
-    """By NumPyro's naming: `low` and `high` are ends; otherwise every location and scale may be one."""
-    if not jax.tree.leaves(base_constraint(support_of(distribution))):
-        return ()
-    ends = ("low", "high", "loc", "scale")
-    known = tuple(name for name in ends if name in distribution.arg_constraints)
-    return tuple(name for name in known if name in ("low", "high")) or known
-
-
-@_moving.register(dist.Levy)
-def _(distribution: Any) -> tuple[str, ...]:
-    return ("loc",)
-
-
-@_moving.register(dist.Delta)
-def _(distribution: Any) -> tuple[str, ...]:
-    return ("v",)
-
-
-@_moving.register(dist.TransformedDistribution)
-def _(distribution: Any) -> tuple[str, ...]:
-    base = distribution.base_dist
-    if states_support(distribution):
-        return _named_ends(distribution)
-    if is_whole_space(base):
-        return ()
-    moved = ("base_dist",) if moving_support(base) else ()
-    fixed = (transforms.ExpTransform, transforms.SigmoidTransform, transforms.AbsTransform)
-    if all(isinstance(transform, fixed) for transform in distribution.transforms):
-        return moved
-    return (*moved, "transforms")
-
-
-@_moving.register(dist.Independent)
-@_moving.register(dist.ExpandedDistribution)
-@_moving.register(dist.MaskedDistribution)
-def _(distribution: Any) -> tuple[str, ...]:
-    return ("base_dist",) if moving_support(distribution.base_dist) else ()
 
 
 class Extent(NamedTuple):
@@ -230,15 +209,6 @@ def extent(distribution: Any) -> Extent | None:
     return found[0]
 
 
-def _is_onto(steps: Any) -> bool:
-    """Whether there is one transform, which takes the whole space to all of its codomain."""
-    onto = (
-        transforms.ExpTransform, transforms.SigmoidTransform, transforms.SoftplusTransform,
-        transforms.StickBreakingTransform,
-    )  # fmt: skip
-    return len(steps) == 1 and type(steps[0]) in onto
-
-
 def _extent(distribution: Any) -> Extent | None:
     if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
         return _extent(distribution.base_dist)
@@ -247,7 +217,7 @@ def _extent(distribution: Any) -> Extent | None:
     if isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution):
         if is_whole_space(distribution):
             return Extent(2, False, False, "the whole real line")
-        if not (is_whole_space(distribution.base_dist) and _is_onto(distribution.transforms)):
+        if not (fills_codomain(distribution) and type(flat(distribution.transforms)[-1]) in TO_ENDS):
             return None
     innermost = base_constraint(support_of(distribution))
     kind, discrete = type(innermost), bool(innermost is not None and innermost.is_discrete)

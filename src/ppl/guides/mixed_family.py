@@ -15,7 +15,7 @@ import numpyro.distributions as npd
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.util import lazy_property
 
-from ppl.distributions.density import moving_support
+from ppl.distributions.ends import moving_support
 from ppl.distributions.support import base_constraint, states_support
 
 

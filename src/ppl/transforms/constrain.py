@@ -76,9 +76,10 @@ class Constrain(Rule):
 
         value, real, log_det = site.per_lane(lane, operands, fed, made)
         kept = real if self.inverse else value
-        there = made.reshape(*made.shape, *(1,) * (jnp.ndim(kept) - made.ndim))
-        kept = jnp.where(there, kept, 0).astype(site.dtype)
-        total = jnp.sum(jnp.where(made, log_det, 0))
+        if mask is not None:  # otherwise what is known of the value's range stays known
+            there = made.reshape(*made.shape, *(1,) * (jnp.ndim(kept) - made.ndim))
+            kept, log_det = jnp.where(there, kept, 0), jnp.where(made, log_det, 0)
+        kept, total = kept.astype(site.dtype), jnp.sum(log_det)
         return Outcome(value, {"log_det": total}, {site.address: kept, (site.address, MADE): made})
 
     @override

@@ -59,7 +59,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -75,8 +75,25 @@ from ppl.transforms import jumps
 from ppl.transforms.jumps import Context
 from ppl.transforms.moving import Jump, Value, atom, chosen, constant, forget, union
 
-MovingSupport = Callable[[Any], Sequence[str]]
-"""The names of the parameters of a distribution that are ends of its support."""
+
+class Supports(Protocol):
+    """What is asked about the supports of families, which no transformation knows."""
+
+    def moving_support(self, distribution: Any) -> Sequence[str]:
+        """The names of the parameters of a distribution that are ends of its support."""
+        ...
+
+    def transformed(self, distribution: Any) -> tuple[Any, Sequence[Any]] | None:
+        """The distribution that is transformed, and the transforms in their order; `None` for others."""
+        ...
+
+
+class _Unknown:
+    def moving_support(self, distribution: Any) -> Sequence[str]:
+        return ()
+
+    def transformed(self, distribution: Any) -> tuple[Any, Sequence[Any]] | None:
+        return None
 
 
 def check_continuity(
@@ -84,7 +101,7 @@ def check_continuity(
     differentiated: Sequence[bool],
     *,
     reverse: bool,
-    moving_support: MovingSupport = lambda distribution: (),
+    supports: Supports | None = None,
 ) -> None:
     """Refuse a staged program of which a derivative would be silently biased, or could not be taken.
 
@@ -92,7 +109,7 @@ def check_continuity(
         jaxpr: the staged program; its choices are `sample` equations.
         differentiated: for each input, whether derivatives are taken with respect to it.
         reverse: whether derivatives are taken in reverse mode.
-        moving_support: the names of the parameters of a distribution that are ends of its support.
+        supports: knows the supports of families.
 
     Raises:
         DiscontinuousReparameterization: a value that moves with the parameters and depends on a
@@ -108,7 +125,7 @@ def check_continuity(
     """
     floats = [jumps.is_float(variable) for variable in jaxpr.invars]
     moving = [bool(d) and f for d, f in zip(differentiated, floats, strict=True)]
-    walk = _Walk(Context(), reverse, moving_support)
+    walk = _Walk(Context(), reverse, supports or _Unknown())
     for value in _through(jaxpr, [Value(moves=m, tangent=m) for m in moving], walk):
         if value.jump is not None:
             raise DiscontinuousReparameterization(_message(value.jump))
@@ -140,7 +157,7 @@ class _Walk:
 
     context: Context
     reverse: bool
-    support: MovingSupport
+    supports: Supports
     looping: bool = False
 
     @property
@@ -217,6 +234,8 @@ def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
     parameters = union([leaf for leaf in jax.tree.leaves(distribution) if isinstance(leaf, Value)])
     # Parameters turn into probabilities, so minus infinity among them is a number after all.
     whole = jumps.fall(union([parameters] if mask is None else [parameters, mask]), walk.context)
+    shapes = site.split([jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars])[0]
+    shaped = jax.tree.unflatten(site.tree, shapes)[0]
     integral = not jnp.issubdtype(site.dtype, jnp.inexact)
     # A finite support is discrete although its values be floats, unless a pathwise estimator relaxes them.
     discrete = integral or (site.support is not None and not estimator.pathwise)
@@ -228,12 +247,11 @@ def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
     if not estimator.pathwise:
         if walk.reverse and walk.looping and parameters.tangent:
             raise _unbounded(walk, f"makes the choice {site.where}, whose score moves with the parameters")
-        shapes = site.split([jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars])[0]
-        _check_support(site, distribution, walk.support(jax.tree.unflatten(site.tree, shapes)[0]))
+        _check_support(site, distribution, walk.supports.moving_support(shaped))
         _check_controls(site, estimator, site.one_lane([v.aval for v in equation.invars]), walk)
     if discrete:
         return atom([whole])
-    lower, upper, drawn = _support(distribution)
+    (lower, upper), drawn = _bounds(distribution, shaped, walk), _support(distribution)[2]
     moves = estimator.pathwise and parameters.moves
     return replace(
         whole, moves=moves, tangent=moves and parameters.tangent, noise=whole.noise | {site},
@@ -292,6 +310,22 @@ def _support(distribution: Any) -> tuple[Any, Any, str]:
 
     # A support with parameters of its own is not the same for all distributions that have its class.
     return end("lower_bound"), end("upper_bound"), "" if vars(support) else type(support).__name__
+
+
+def _bounds(distribution: Any, shaped: Any, walk: _Walk) -> tuple[Any, Any]:
+    """The open interval that almost every draw lies in; of what is transformed, through its transforms."""
+    found = _support(distribution)[:2]
+    parts, like_parts = walk.supports.transformed(distribution), walk.supports.transformed(shaped)
+    if found != (None, None) or parts is None or like_parts is None:
+        return found
+    (base, steps), (like_base, like_steps) = parts, like_parts
+    value = Value(bounds=_bounds(base, like_base, walk))
+    x = jax.eval_shape(lambda d: d.sample(jax.random.key(0)), like_base)
+    for transform, like in zip(steps, like_steps, strict=True):
+        jaxpr, x = jax.make_jaxpr(lambda t, x: t(x), return_shape=True)(like, x)
+        known = [leaf if isinstance(leaf, Value) else constant(leaf) for leaf in jax.tree.leaves(transform)]
+        (value,) = _evaluate(jaxpr, [*known, value], walk)
+    return value.bounds
 
 
 # --- control flow ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppl.source import Function, equation_line, library_function
+from ppl.transforms import intervals
 from ppl.transforms import jax_internals as internals
 from ppl.transforms.moving import Jump, Value, above, atom, chosen, forget, union
 from ppl.transforms.vouched import DENSITY_CODE, library_vouches, support_check, user_vouches
@@ -162,6 +163,12 @@ def facts(equation: Any, values: Sequence[Value], result: Value) -> Value:
         return replace(result, origin=kept.origin, bounds=kept.bounds, drawn=drawn, own=own)
     if name in RANGES:
         return replace(result, bounds=RANGES[name])
+    if name in intervals.ARITHMETIC:
+        origin, bounds = intervals.arithmetic(name, values, equation.outvars[0].aval.dtype)
+        if origin is not None:
+            return replace(result, origin=origin)
+        if bounds != (None, None):
+            return replace(result, bounds=bounds)
     if name in POSITIVE and all(map(_is_positive, values)):
         return replace(result, bounds=(0.0, None))
     return result

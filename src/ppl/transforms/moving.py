@@ -69,12 +69,18 @@ class Value:
         return self.moves, self.tangent, self.noise, self.jump is None, self.edge is None
 
 
+_SMALL = 1024  # entries of an array that is looked at
+
+
 def constant(array: Any) -> Value:
-    """The value of a constant of the program."""
+    """The value of a constant of the program; an array of one number is that number."""
     if isinstance(array, Tracer):  # of a transformation around the whole program
         return Value()
-    single = getattr(array, "size", 1) == 1 and jnp.issubdtype(jnp.result_type(array), jnp.number)
-    return Value(origin=float(np.asarray(array).real.reshape(()))) if single else Value()
+    small = 1 <= getattr(array, "size", 1) <= _SMALL and jnp.issubdtype(jnp.result_type(array), jnp.number)
+    if not small:
+        return Value()
+    entries = np.asarray(array).real.reshape(-1)
+    return Value(origin=float(entries[0])) if (entries == entries[0]).all() else Value()
 
 
 def union(values: Sequence[Value]) -> Value:
