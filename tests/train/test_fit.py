@@ -161,6 +161,18 @@ def test_an_optimizer_whose_state_holds_the_parameters_twice(key):
     same(result.optimizer_state, ({"loc": jnp.ones(3)},) * 2)
 
 
+def test_frozen_parameters_stay_as_they_are_to_the_bit(key):
+    params = {"loc": jnp.zeros(3), "unused": jnp.array([0.1, 7.3])}
+
+    def objective(key, params):
+        return noisy_parabola(key, params) + jnp.sum(params["unused"] ** 2)
+
+    frozen = optax.chain(optax.adam(0.1), optax.transforms.freeze({"loc": False, "unused": True}))
+    found = fit(Pathwise(objective), params, frozen, key=key, steps=100, progress=False).params
+    np.testing.assert_array_equal(found["unused"], params["unused"])
+    assert (jnp.abs(found["loc"]) > 0.5).all()
+
+
 def test_double_precision(key, x64):
     objective = Pathwise(lambda key, params: -((params - 1.0 / 3.0) ** 2))
     result = fit(objective, 0.0, optax.sgd(0.25), key=key, steps=60, progress=False)

@@ -83,7 +83,8 @@ def fit(
         objective: what `@ppl.expectation` makes, a program of `params`, or of `params, batch`.
         params: a pytree. Its inexact arrays are trained; other leaves (functions, strings, integer
             arrays, the Python floats inside modules) reach the objective as they are.
-        optimizer: an Optax gradient transformation.
+        optimizer: an Optax gradient transformation. One of chained transformations may hold parameters fixed:
+            `optax.chain(optax.adam(1e-2), optax.transforms.freeze({"loc": False, "scale": True}))`.
         key: a key made by `jax.random.key`; the only source of randomness.
         steps: how many steps to take; zero gives the parameters back.
         data: arrays whose leading axes are equal; the objective receives rows of them.
