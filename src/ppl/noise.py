@@ -14,6 +14,7 @@ Two batching rules give the semantics that the rest relies on:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -74,9 +75,28 @@ BERNOULLI = Law(
     lambda key, shape, dtype, probs: jax.random.bernoulli(key, probs, shape).astype(dtype),
     dist.Bernoulli,
 )
+MANY = 2**16
+"""How many numbers of Gumbel noise draws of categories that share their law may take."""
+
+
+def _categories(key: Any, shape: tuple[int, ...], dtype: Any, logits: jax.Array) -> jax.Array:
+    """By Gumbel noise, a number for each draw and category; or by inversion, a number for each draw."""
+    shared = [i for i, size in enumerate(shape) if logits.shape[i] < size]
+    if not shared or math.prod(shape) * logits.shape[-1] <= MANY:
+        return jax.random.categorical(key, logits, shape=shape).astype(dtype)
+    below = jnp.cumsum(jax.nn.softmax(logits, axis=-1), axis=-1)
+    u = jax.random.uniform(key, shape, below.dtype)
+    rows = jnp.moveaxis(u, shared, list(range(-len(shared), 0)))
+    ends = below.reshape(math.prod(below.shape[:-1]), -1)
+    # Where a probability is zero the end is that before, which is never beyond a number below it.
+    find = lambda ends, u: jnp.searchsorted(ends, u * ends[-1], side="right")
+    found = jax.vmap(find)(ends, rows.reshape(len(ends), -1)).reshape(rows.shape)
+    return jnp.moveaxis(found, list(range(-len(shared), 0)), shared).astype(dtype)
+
+
 CATEGORICAL = Law(
     "categorical",
-    lambda key, shape, dtype, logits: jax.random.categorical(key, logits, shape=shape).astype(dtype),
+    _categories,
     lambda logits: dist.Categorical(logits=logits),
 )
 POISSON = Law(
@@ -153,7 +173,9 @@ def _batch(axis_data, args, dims, *, law, shape, dtype, keys, lanes):
     if all(dim is None for dim in dims):
         return noise_p.bind(*args, law=law, shape=shape, dtype=dtype, keys=keys, lanes=lanes), None
 
-    def at(x, dim, position):
+    def at(x, dim, position, whole=True):
+        if dim is None and not whole:
+            return jnp.expand_dims(x, position)
         if dim is None:
             return jnp.broadcast_to(
                 jnp.expand_dims(x, position), (*x.shape[:position], size, *x.shape[position:])
@@ -162,7 +184,8 @@ def _batch(axis_data, args, dims, *, law, shape, dtype, keys, lanes):
 
     if key_dim is None and token_dim is not None:
         # One block for all lanes, from one key.
-        parameters = [at(x, dim, keys) for x, dim in zip(parameters, parameter_dims, strict=True)]
+        whole = law is not CATEGORICAL  # many draws of one law share its probabilities
+        parameters = [at(x, dim, keys, whole) for x, dim in zip(parameters, parameter_dims, strict=True)]
         token = jnp.moveaxis(token, token_dim, 0)
         out = noise_p.bind(
             key, token, *parameters, law=law, shape=(size, *shape), dtype=dtype, keys=keys, lanes=lanes + 1
@@ -264,9 +287,10 @@ class Noise:
         key = self._key if self._drawn == 0 else jax.random.fold_in(self._key, further_draw(self._drawn))
         self._drawn += 1
         parameters = tuple(jax.lax.stop_gradient(jnp.asarray(p)) for p in parameters)
-        if law.name != "numpyro":
-            event = 1 if law is CATEGORICAL else 0
-            parameters = tuple(jnp.broadcast_to(p, (*shape, *p.shape[p.ndim - event :])) for p in parameters)
+        if law is CATEGORICAL:
+            parameters = tuple(p.reshape((1,) * (len(shape) + 1 - p.ndim) + p.shape) for p in parameters)
+        elif law.name != "numpyro":
+            parameters = tuple(jnp.broadcast_to(p, shape) for p in parameters)
         return noise_p.bind(
             key, jnp.asarray(self._token.own), *parameters, law=law, shape=tuple(shape),
             dtype=jnp.dtype(dtype), keys=0, lanes=0,

@@ -153,6 +153,37 @@ def test_lanes_of_a_mapped_token_are_independent(example):
     assert abs(np.corrcoef(ranks[1:], ranks[:-1])[0, 1]) * np.sqrt(1999) < 5  # false alarm 6e-7
 
 
+def test_many_draws_of_one_category_take_no_square_of_memory():
+    """By inversion beyond `noise.MANY` numbers: the law by chi-square, and nothing of probability zero."""
+    count, draws = 500, 40_000
+    weights = jnp.where(jnp.arange(count) % 7 == 3, 0.0, jnp.exp(jnp.linspace(-2.0, 3.0, count)))
+    law = npd.CategoricalProbs(weights / weights.sum())
+    one = lambda token: draw(law, Noise(jax.random.key(2), Token(token)))
+    compiled = jax.jit(jax.vmap(one)).lower(jnp.zeros(draws, bool)).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 20 * 4 * draws
+    observed = np.bincount(np.asarray(compiled(jnp.zeros(draws, bool))), minlength=count)
+    chances = np.asarray(law.probs, np.float64)
+    possible = chances > 0
+    assert not observed[~possible].any()
+    expected = chances[possible] / chances[possible].sum() * draws
+    assert st.chisquare(observed[possible], expected).pvalue > FALSE_ALARM
+
+
+def test_categories_that_share_their_law_along_some_axes():
+    """Lanes within rows of their own logits, and rows within lanes: each row has its own law."""
+    logits = jnp.array([[0.0, 1.0, -1.0], [2.0, 0.0, -jnp.inf]])
+    row = lambda token, logits: draw(npd.CategoricalLogits(logits), Noise(jax.random.key(5), Token(token)))
+    lanes = jnp.zeros((2, 30_000), bool)
+    inner = jax.jit(jax.vmap(jax.vmap(row, (0, None))))(lanes, logits)
+    outer = jax.jit(jax.vmap(jax.vmap(row), (0, None)))(lanes.T, logits).T
+    for x in (inner, outer):
+        for index, chances in zip(np.asarray(x), np.asarray(jax.nn.softmax(logits), np.float64), strict=True):
+            observed, possible = np.bincount(index, minlength=3), chances > 0
+            assert observed[~possible].sum() == 0
+            expected = chances[possible] / chances[possible].sum() * len(index)
+            assert st.chisquare(observed[possible], expected).pvalue > FALSE_ALARM
+
+
 def test_lanes_of_a_parameter_alone_share_their_noise():
     locs = jnp.arange(4.0)
     x = jax.vmap(lambda loc: draw(npd.Normal(loc, 1.0), Noise(jax.random.key(0))))(locs)

@@ -24,8 +24,8 @@ from ppl.program import gen
 
 @gen
 def _indices(log_weights: Any, count: int, estimator: Estimator) -> Any:
-    lanes = jnp.broadcast_to(log_weights, (count, *log_weights.shape))
-    return categorical(logits=lanes).using(estimator) @ "ancestor"
+    one = lambda _: categorical(logits=log_weights).using(estimator) @ "ancestor"
+    return jax.vmap(one)(jnp.arange(count))
 
 
 @gen
@@ -69,7 +69,6 @@ class Resampling(ABC):
 class Multinomial(Resampling):
     """Independent draws: `n` indices, a choice at `"ancestor"`.
 
-    It takes memory for `n` times `n` numbers: for thousands of particles use another, if there is a choice.
     The only scheme whose choice depends on the weights in a way that has unbiased derivatives, and the only
     one that can keep a particle, as the density of given choices needs it.
 

@@ -128,7 +128,9 @@ def draw_noise(equation: Any, values: list[Any], worlds: Worlds) -> list[Any]:
 
 def _entry(parameter: Any, index: tuple[int, ...], worlds: Worlds) -> PerWorld:
     array = np.asarray(worlds.read(parameter))
-    if isinstance(parameter, PerWorld):
+    lead = int(isinstance(parameter, PerWorld))
+    index = tuple(i if size > 1 else 0 for i, size in zip(index, array.shape[lead:], strict=False))
+    if lead:
         return worlds.wrap(array[(slice(None), *index)])
     entry = array[index]
     return worlds.wrap(np.broadcast_to(entry, (len(worlds.weights), *entry.shape)))
