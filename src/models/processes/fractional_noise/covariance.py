@@ -54,35 +54,31 @@ def driven_kernel(hurst: float, pull: float, lag: float) -> float:
     return (lag ** (alpha - 1) - pull * np.exp(-pull * lag) * inner) / special.gamma(alpha)
 
 
-def driven(hurst: float, pull: float, times: np.ndarray) -> np.ndarray:
-    """Cov(X(t), X(s)) for dX = -θ X dt + dB of type II, X(0) = 0, by quadrature.
+def driven(hurst: float, pull: float, later: float, earlier: float) -> float:
+    """Cov(X(t), X(s)) for dX = -θ X dt + dB of type II, X(0) = 0, and s <= t: by quadrature.
 
-    int_0^s κ(t - s + v) κ(v) dv, with v = s z^p so that the end where κ goes like v^(alpha-1) is smooth.
+    int_0^s κ(t - s + v) κ(v) dv. At zero κ(v) goes like v^(alpha-1), so v = s z^p makes it smooth.
     """
-    power = 2.0 / (hurst + 0.5) if hurst < 0.5 else 1.0 / (hurst + 0.5)
-    power = max(power, 1.0 / (2.0 * hurst), 1.0)
-    covariance = np.zeros((len(times), len(times)))
-    for i, t in enumerate(times):
-        for j, s in enumerate(times[: i + 1]):
+    power = max(1.0, 1.5 / hurst)
 
-            def integrand(z: float, t: float = t, s: float = s) -> float:
-                v = s * z**power
-                kernels = driven_kernel(hurst, pull, t - s + v) * driven_kernel(hurst, pull, v)
-                return kernels * s * power * z ** (power - 1.0)
+    def integrand(z: float) -> float:
+        v = earlier * z**power
+        kernels = driven_kernel(hurst, pull, later - earlier + v) * driven_kernel(hurst, pull, v)
+        return kernels * earlier * power * z ** (power - 1.0)
 
-            covariance[i, j] = covariance[j, i] = quad(integrand, 0.0, 1.0, epsabs=1e-10)[0]
-    return covariance
+    return quad(integrand, 0.0, 1.0, epsabs=1e-10, epsrel=1e-10, limit=200)[0]
+
+
+def bridge_variance(hurst: float, pull: float, times: np.ndarray, end: float, noise: float) -> np.ndarray:
+    """The variance of X at these times, given a noisy observation at the end."""
+    own = np.array([driven(hurst, pull, t, t) for t in times])
+    cross = np.array([driven(hurst, pull, end, t) for t in times])
+    return own - cross**2 / (driven(hurst, pull, end, end) + noise**2)
 
 
 def stationary_variance(hurst: float, pull: float) -> float:
     """Of dX = -θ X dt + dB in the long run, where B has unit variance at time one."""
     return special.gamma(2 * hurst + 1) / 2 * pull ** (-2 * hurst)
-
-
-def conditioned(covariance: np.ndarray, at: int, noise: float) -> np.ndarray:
-    """The variance of every value, given a noisy observation of one of them."""
-    column = covariance[:, at]
-    return np.diag(covariance) - column**2 / (covariance[at, at] + noise**2)
 
 
 def paths(random: Any, covariance: np.ndarray, number: int) -> np.ndarray:

@@ -92,7 +92,8 @@ class Problem:
     def clock(self) -> np.ndarray:
         """What the control sees of time, the same for steps of any length: t, and the log of what is left."""
         longest = self.dt * np.max(np.diff(self.at, prepend=0))
-        return np.stack([self.times / self.horizon - 0.5, np.log(self.left / longest) + 1.5], 1)
+        both = self.times / self.horizon - 0.5, np.log(self.left / longest) + 1.5
+        return np.stack(both, 1).astype(np.float32)
 
 
 class Learn(NamedTuple):

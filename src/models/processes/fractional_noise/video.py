@@ -51,11 +51,11 @@ class Sizes:
     """
 
     frames: int = 16
-    interval: float = 0.1
-    substeps: int = 5
+    interval: float = 0.06
+    substeps: int = 3
     latents: int = 4
-    code: int = 10
-    hidden: int = 64
+    code: int = 16
+    hidden: int = 128
     features: int = 8
     ahead: int = 3
     noise: float = 0.1
@@ -95,12 +95,6 @@ def initial(key: jax.Array, sizes: Sizes, hurst: float = 0.5) -> Params:
         "control": layers(next(keys), (d * (1 + number) + around + 1, hidden, hidden, d), silent=True),
     }
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), made)
-
-
-class Setting(NamedTuple):
-    """The driver of a prior, in single precision."""
-
-    driver: Driver
 
 
 def noise_of(params: Params, sizes: Sizes, learn: Any) -> Driver:
