@@ -1,17 +1,18 @@
-"""The best guide of a linear-Gaussian chain among those that move the mean of its noise: linear-quadratic control.
+"""The best guide of a linear-Gaussian chain that moves the mean of its noise: linear-quadratic control.
 
-The chain is z_t = A_t z_{t-1} + b_t + L_t e_t with e_t ~ N(0, I), and Gaussian sites are the evidence, as in
-`linear_gaussian`. A guide draws e_t ~ N(m_t, P_t) with an m_t that may depend on z_{t-1}. Its bound,
+The chain is z_t = A_t z_{t-1} + b_t + L_t e_t with e_t ~ N(0, I), and Gaussian sites are the evidence, as
+in `linear_gaussian`. A guide draws e_t ~ N(m_t, P_t) with an m_t that may depend on z_{t-1}. Its bound,
 
     E[sum_t log site_t(H z_t)] - sum_t E[KL(N(m_t, P_t) | N(0, I))],
 
-is quadratic in z_{t-1}, and its best m_t linear: m_t = K_t z_{t-1} + k_t, by one recursion from the last index to
-the first. Where P_t is free too, the guide is the posterior, and its bound the log evidence. Where P_t = I, as in
-the control of a diffusion, log det(I + L' S L) / 2 is replaced by the larger tr(L' S L) / 2. With steps of length
-dt both are of order dt, and their difference is of order dt^2: in continuous time there is none.
+is quadratic in z_{t-1}, and its best m_t linear: m_t = K_t z_{t-1} + k_t, by one recursion from the last
+index to the first. Where P_t is free too, the guide is the posterior, and its bound the log evidence.
+Where P_t = I, as in the control of a diffusion, log det(I + L' S L) / 2 is replaced by the larger tr(L' S
+L) / 2. With steps of length dt both are of order dt, and their difference is of order dt^2: in continuous
+time there is none.
 
-References: Åström, "Introduction to stochastic control theory", 1970, chapter 8; Kappen, Gómez, Opper, "Optimal
-control as a graphical model inference problem", 2012.
+References: Åström, "Introduction to stochastic control theory", 1970, chapter 8; Kappen, Gómez, Opper,
+"Optimal control as a graphical model inference problem", 2012.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from models.common.linear_gaussian import Chain, Sites
+from models.common.linear_gaussian import Chain, Sites, moments
 
 
 class Feedback(NamedTuple):
@@ -81,9 +82,7 @@ def _before(value: _Value, chain: Chain, free: jax.Array) -> tuple[_Value, tuple
     solve = lambda right: jax.scipy.linalg.cho_solve((lower, True), right)
     gain = -solve(pull @ matrix)
     offset = -solve(pull @ shift - factor.T @ value.linear)
-    spent = jnp.where(
-        free, jnp.sum(jnp.log(jnp.diag(lower))), 0.5 * jnp.trace(pull @ factor)
-    )
+    spent = jnp.where(free, jnp.sum(jnp.log(jnp.diag(lower))), 0.5 * jnp.trace(pull @ factor))
     quadratic = value.quadratic - pull.T @ solve(pull)
     linear = value.linear - pull.T @ solve(factor.T @ value.linear)
     moved = factor.T @ value.linear
@@ -93,3 +92,24 @@ def _before(value: _Value, chain: Chain, free: jax.Array) -> tuple[_Value, tuple
     covariance = solve(jnp.eye(len(lower)))
     root = jnp.where(free, jnp.linalg.cholesky(covariance), jnp.eye(len(lower)))
     return earlier, (gain, offset, root)
+
+
+def bound_of(prior: Chain, seen: jax.Array, sites: Sites, guide: Feedback) -> jax.Array:
+    """The bound of any guide of this form, from the moments of its chain; `guide.bound` is not looked at."""
+    factor = prior.factor
+    steered = Chain(
+        prior.matrix + factor @ guide.gain,
+        prior.offset + jnp.einsum("tsn,tn->ts", factor, guide.offset),
+        factor @ guide.root,
+    )
+    mean, covariance = moments(steered)
+    second = covariance + mean[:, :, None] * mean[:, None, :]
+    values = jnp.einsum("vs,tsr,wr->tvw", seen, second, seen)
+    evidence = jnp.sum(sites.linear * (mean @ seen.T)) - 0.5 * jnp.sum(sites.precision * values)
+    before = lambda some: jnp.concatenate([jnp.zeros_like(some[:1]), some[:-1]])
+    drawn = jnp.einsum("tns,tsr,tmr->tnm", guide.gain, before(covariance), guide.gain)
+    shift = jnp.einsum("tns,ts->tn", guide.gain, before(mean)) + guide.offset
+    spread = jnp.sum(guide.root**2, axis=(1, 2)) - guide.root.shape[-1]
+    volume = jnp.sum(jnp.log(jnp.diagonal(guide.root, axis1=1, axis2=2)), axis=1)
+    energy = jnp.trace(drawn, axis1=1, axis2=2) + jnp.sum(shift**2, axis=1) + spread
+    return evidence - jnp.sum(0.5 * energy - volume)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -23,9 +24,9 @@ def affine(weights: Layer, x: jax.Array) -> jax.Array:
 
 
 def layers(key: jax.Array, sizes: Sequence[int], silent: bool = False) -> list[Layer]:
-    """Of a network with these numbers of units; `silent` has a last layer of zeros, so that it returns zero."""
+    """Of a network with these numbers of units; `silent` begins with a last layer of zeros."""
     keys = jax.random.split(key, len(sizes) - 1)
-    made = [linear(k, *pair) for k, pair in zip(keys, zip(sizes[:-1], sizes[1:], strict=True), strict=True)]
+    made = [linear(k, *pair) for k, pair in zip(keys, itertools.pairwise(sizes), strict=True)]
     return [*made[:-1], jax.tree.map(jnp.zeros_like, made[-1])] if silent else made
 
 

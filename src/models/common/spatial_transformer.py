@@ -1,4 +1,4 @@
-"""A window on a canvas, and back: pictures are resampled by two small matrix products, as there is no rotation.
+"""A window on a canvas, and back: resampled by two small matrix products, as there is no rotation.
 
 Reference: Jaderberg, Simonyan, Zisserman, Kavukcuoglu, "Spatial transformer networks", 2015.
 """

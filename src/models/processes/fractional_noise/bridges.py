@@ -1,7 +1,7 @@
-"""The fractional Ornstein-Uhlenbeck bridge: dX = -X dt + dB^, X(0) = 0, and X(2) seen to be zero, with noise 0.1.
+"""The fractional Ornstein-Uhlenbeck bridge: dX = -X dt + dB^, X(0) = 0, X(2) = 0 up to noise.
 
-What the guide finds is held to the best bound of any control, to the log marginal, and, as in the paper's figure,
-to the variance of the bridge of the true process along the path.
+What the guide finds is held to the best bound of any control, to the log marginal, and, as in the paper's
+figure, to the variance of the bridge of the true process along the path.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import ppl
 from models.processes.fractional_noise import exact, observed
 from models.processes.fractional_noise.coefficients import Kind
 from models.processes.fractional_noise.covariance import bridge_variance
 from models.processes.fractional_noise.observed import Learn, Params, Problem
+from models.processes.fractional_noise.training import Stage, trained
 
 HORIZON, PULL, NOISE = 2.0, 1.0, 0.1
 
@@ -26,17 +26,20 @@ HORIZON, PULL, NOISE = 2.0, 1.0, 0.1
 class Config(NamedTuple):
     """How bridges are trained, and how often they are drawn to be judged."""
 
-    euler: int = 200
+    stages: tuple[Stage, ...] = (Stage(200, 1000, 1e-2), Stage(1600, 150, 2e-3))
     hidden: int = 32
     paths: int = 16
-    steps: int = 1500
-    rate: float = 1e-2
     draws: int = 4000
     types: tuple[tuple[Kind, tuple[float, ...]], ...] = (("II", (0.3, 0.5, 0.7)), ("I", (0.7,)))
 
 
-def problem(config: Config, kind: Kind) -> Problem:
-    return Problem(HORIZON, config.euler, (config.euler,), NOISE, PULL, kind)
+def problem(kind: Kind, euler: int) -> Problem:
+    return Problem(HORIZON, euler, (euler,), NOISE, PULL, kind)
+
+
+def shown(euler: int) -> np.ndarray:
+    """Which steps are compared with theory: twenty, the last of them the last."""
+    return np.linspace(euler / 20, euler, 20).round().astype(int) - 1
 
 
 class Fit(NamedTuple):
@@ -62,20 +65,19 @@ class Fit(NamedTuple):
 
 def fits(config: Config, kind: Kind, indices: Sequence[float], seeds: Sequence[int], progress: bool) -> Any:
     """A `Fit` for each index and seed, trained side by side; H is known here."""
-    given, lanes = problem(config, kind), [(hurst, seed) for hurst in indices for seed in seeds]
+    given = problem(kind, config.stages[-1].euler)
+    lanes = [(hurst, seed) for hurst in indices for seed in seeds]
     keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), round(100 * h)) for h, seed in lanes])
     hursts = jnp.array([h for h, _ in lanes])
     params = jax.vmap(lambda key, h: observed.initial(key, given, config.hidden, h))(keys, hursts)
     no = np.zeros(len(lanes), bool)
     data = {"seen": np.zeros((len(lanes), 1, 1), np.float32), "learn": Learn(no, no, ~no)}
-    objective = observed.ensemble(given, paths=config.paths)
-    optimizer = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
-    params = ppl.fit(
-        objective, params, optimizer, key=keys[0], steps=config.steps, data=data, progress=progress
-    ).params
-    judged = jax.jit(jax.vmap(lambda *lane: _judged(*lane, given, config.draws), (0, 0, 0)))
-    drawn = judged(jax.random.split(keys[-1], len(lanes)), params, jnp.ones(len(lanes), bool))
-    idle = judged(jax.random.split(keys[-1], len(lanes)), params, jnp.zeros(len(lanes), bool))
+    params = trained(
+        lambda euler: problem(kind, euler), config.stages, params, data, key=keys[0], paths=config.paths,
+        progress=progress,
+    )  # fmt: skip
+    judge = jax.jit(lambda *lanes: jax.lax.map(lambda lane: _judged(*lane, given, config.draws), lanes))
+    drawn, idle = (judge(jax.random.split(keys[-1], len(lanes)), params, use) for use in (~no, no))
     truths = {h: _truth(given, h) for h in indices}
     shapes = {h: _exact_deviation(given, h) for h in indices}
     return {
@@ -112,8 +114,8 @@ def _truth(given: Problem, hurst: float) -> tuple[float, float]:
 
 
 def _exact_deviation(given: Problem, hurst: float) -> np.ndarray | None:
-    """At every tenth step; there is no simple kernel for type I."""
+    """At twenty times; there is no simple kernel for type I."""
     if given.kind == "I":
         return None
-    times = given.dt * np.arange(10, given.steps + 1, 10)
+    times = given.dt * (shown(given.steps) + 1)
     return np.sqrt(bridge_variance(hurst, PULL, times, HORIZON, NOISE))

@@ -1,6 +1,7 @@
-"""Fractional Brownian motion as a weighted sum of Ornstein-Uhlenbeck processes: the best weights, in closed form.
+"""Fractional Brownian motion as a sum of Ornstein-Uhlenbeck processes: the best weights, in closed form.
 
-With alpha = H + 1/2, the Riemann-Liouville process ("type II") and that of Mandelbrot and Van Ness ("type I") are
+With alpha = H + 1/2, the Riemann-Liouville process ("type II") and that of Mandelbrot and Van Ness ("type
+I") are
 
     II:  B(t) = 1/Γ(alpha) int_0^t (t - s)^(alpha-1) dW_s
     I:   II + 1/Γ(alpha) int_-inf^0 [(t - s)^(alpha-1) - (-s)^(alpha-1)] dW_s
@@ -11,10 +12,11 @@ approximated by processes that share one Brownian motion, dY_k = -γ_k Y_k dt + 
     II:  B^(t) = sum_k w_k Y_k(t),             Y(0) = 0
     I:   B^(t) = sum_k w_k (Y_k(t) - Y_k(0)),  Y(0) ~ N(0, P),  P_ij = 1 / (γ_i + γ_j)
 
-The expected squared error, int_0^T E(B^ - B)^2 dt = w'Aw - 2 b'w + c, has its minimum at w = A^-1 b, which is
-differentiable in H.
+The expected squared error, int_0^T E(B^ - B)^2 dt = w'Aw - 2 b'w + c, has its minimum at w = A^-1 b,
+which is differentiable in H.
 
-Reference: Daems, Opper, Crevecoeur, Birdal, "Variational inference for SDEs driven by fractional noise", 2024.
+Reference: Daems, Opper, Crevecoeur, Birdal, "Variational inference for SDEs driven by fractional noise",
+2024.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class QuadraticForm(NamedTuple):
 
 
 def geometric_rates(number: int, highest: float = 20.0, offset: float = 0.0) -> np.ndarray:
-    """γ_k = r^(k - n) with n = (K + 1) / 2 + offset, which end at the highest; symmetric about one without offset."""
+    """γ_k = r^(k - n), n = (K + 1) / 2 + offset, up to the highest; symmetric about one without offset."""
     ratio = highest ** (2.0 / (number - 1 - 2.0 * offset))
     return ratio ** (np.arange(1, number + 1) - (number + 1) / 2.0 - offset)
 
@@ -59,7 +61,7 @@ def spread_rates(number: int, lowest: float, highest: float) -> np.ndarray:
 def scaled_upper_gamma(alpha: Any, z: Any) -> jax.Array:
     """exp(z) Q(alpha, z), which neither overflows nor cancels; Q is the regularized upper incomplete gamma.
 
-    exp(z) Γ(alpha, z) = z^(alpha-1) int_0^inf exp(-v) (1 + v/z)^(alpha-1) dv, by the rule of Gauss and Laguerre.
+    exp(z) Γ(alpha, z) = z^(alpha-1) int_0^inf exp(-v) (1 + v/z)^(alpha-1) dv, by Gauss and Laguerre.
     """
     z = jnp.asarray(z)
     large = jnp.maximum(z, EDGE)
@@ -126,7 +128,7 @@ def driver(hurst: Any, rates: np.ndarray, horizon: float, kind: Kind = "II") -> 
     return Driver(jnp.asarray(rates), jnp.linalg.solve(form.a, form.b))
 
 
-def initial_covariance(rates: np.ndarray) -> np.ndarray:
+def initial_covariance(rates: Any) -> Any:
     """P, the stationary covariance of Y; type I begins with it."""
     return 1.0 / (rates[:, None] + rates)
 
@@ -134,8 +136,8 @@ def initial_covariance(rates: np.ndarray) -> np.ndarray:
 def riemann_weights(hurst: float, rates: np.ndarray) -> np.ndarray:
     """What a Riemann sum in log γ makes of the kernel: an ablation, which the best weights have to beat.
 
-    t^(alpha-1) = int exp(-γt) γ^-alpha dγ / Γ(1 - alpha) for H < 1/2. For H > 1/2 the measure is negative, and
-    a constant is added to it, which goes to the slowest process.
+    t^(alpha-1) = int exp(-γt) γ^-alpha dγ / Γ(1 - alpha) for H < 1/2. For H > 1/2 the measure is negative,
+    and a constant is added to it, which goes to the slowest process.
     """
     from scipy.special import gamma
 

@@ -1,4 +1,4 @@
-"""Exact covariances: of fractional Brownian motion, of its approximation, of what is driven by it; and exact paths.
+"""Exact covariances: of fractional Brownian motion, its approximation, what is driven by it; and exact paths.
 
 None of them uses the weights' closed form, and data are never simulated from the approximation.
 """
@@ -49,9 +49,9 @@ def driven_kernel(hurst: float, pull: float, lag: float) -> float:
     κ(τ) Γ(alpha) = τ^(alpha-1) - θ int_0^τ exp(-θ(τ - r)) r^(alpha-1) dr
     """
     alpha = hurst + 0.5
-    # int_0^τ exp(θ r) r^(alpha-1) dr = τ^alpha / alpha 1F1(alpha; alpha + 1; θ τ)
-    inner = lag**alpha / alpha * special.hyp1f1(alpha, alpha + 1, pull * lag)
-    return (lag ** (alpha - 1) - pull * np.exp(-pull * lag) * inner) / special.gamma(alpha)
+    # The integral is τ^alpha / alpha 1F1(1; alpha + 1; -θ τ).
+    inner = lag**alpha / alpha * special.hyp1f1(1.0, alpha + 1, -pull * lag)
+    return (lag ** (alpha - 1) - pull * inner) / special.gamma(alpha)
 
 
 def driven(hurst: float, pull: float, later: float, earlier: float) -> float:

@@ -4,13 +4,15 @@ With one Brownian motion W_d and K processes Y_dk for each dimension d, and w of
 
     dY_dk = -γ_k Y_dk dt + dW_d,      dX_d = b_d(t, X) dt + s_d(t, X) sum_k w_k dY_dk.
 
-The choices are the increments of W along a `jax.lax.scan` of Euler steps. The guide moves them by a control,
-dW ~ N(u dt, dt) where the prior has N(0, dt), so that everything that is driven by W moves with it. Then
+The choices are the increments of W along a `jax.lax.scan` of Euler steps. The guide moves them by a
+control, dW ~ N(u dt, dt) where the prior has N(0, dt), so that everything that is driven by W moves with
+it. Then
 
     log p - log q = sum_n -u_n (dW_n - u_n dt) - u_n^2 dt / 2,
 
-whose first term is a martingale of mean zero. `ppl.elbo` keeps it. Without it there is the energy alone, which
-is the divergence in closed form; with it the bound is the same for every path where the guide is exact.
+whose first term is a martingale of mean zero. `ppl.elbo` keeps it. Without it there is the energy alone,
+which is the divergence in closed form; with it the bound is the same for every path where the guide is
+exact.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class State(NamedTuple):
 
 
 class Controlled(NamedTuple):
-    """A path of the guide: the states after each step, and the control in it, of shape (steps, dimensions)."""
+    """A path of the guide: the states after each step, and the control in it; leading axis of steps."""
 
     path: State
     control: jax.Array

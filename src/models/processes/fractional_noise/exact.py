@@ -1,6 +1,7 @@
 """What is known exactly where drift, diffusion and observations are linear and Gaussian.
 
-The state is z = (x, y_1, ..., y_K) and the Euler steps of dX = -θ X dt + s dB^ are a linear-Gaussian chain.
+The state is z = (x, y_1, ..., y_K) and the Euler steps of dX = -θ X dt + s dB^ are a linear-Gaussian
+chain.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class Truth(NamedTuple):
     best: jax.Array
 
 
-def chain(driver: Driver, pull: float, scale: float, dt: float, steps: int, stationary: bool = False) -> Chain:
+def chain(
+    driver: Driver, pull: float, scale: float, dt: float, steps: int, stationary: bool = False
+) -> Chain:
     """The prior of z after 0, 1, ..., `steps` steps; `pull` is θ and `scale` is s.
 
     Args:
@@ -37,7 +40,7 @@ def chain(driver: Driver, pull: float, scale: float, dt: float, steps: int, stat
     factor = jnp.zeros_like(matrix).at[:, 0].set(column)
     first = jnp.zeros_like(matrix)
     if stationary:
-        first = first.at[1:, 1:].set(np.linalg.cholesky(initial_covariance(np.asarray(driver.rates))))
+        first = first.at[1:, 1:].set(jnp.linalg.cholesky(initial_covariance(driver.rates)))
     repeat = lambda begin, then: jnp.concatenate([begin[None], jnp.tile(then, (steps, 1, 1))])
     return Chain(
         repeat(jnp.zeros_like(matrix), matrix), jnp.zeros((steps + 1, number + 1)), repeat(first, factor)

@@ -1,10 +1,7 @@
 """Whether the bound finds the Hurst index, and what is lost where it is held at one half.
 
-Data are exact paths of fractional Brownian motion of type II, drawn by the Cholesky factor of its closed-form
-covariance, seen at 40 times with noise 0.2. The prior is B^ itself, with its scale known.
-
-Fits begin with coarse steps and end with fine ones: the last step before an observation leaves a deviation of
-(sum_k w_k) sqrt(dt), which has to be small beside the noise, or the bound favors too smooth a prior.
+Data are exact paths of fractional Brownian motion of type II, drawn by the Cholesky factor of its
+closed-form covariance, seen at 40 times with noise 0.2. The prior is B^ itself, with its scale known.
 """
 
 from __future__ import annotations
@@ -14,11 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import ppl
 from models.processes.fractional_noise import covariance, exact, observed
 from models.processes.fractional_noise.observed import Learn, Problem
+from models.processes.fractional_noise.training import Stage, trained
 
 HORIZON, SEEN, NOISE = 1.0, 40, 0.2
 OURS, BROWNIAN, SCALED, IDLE = "MA-fBM", "BM", "BM, own scale", "u = 0"
@@ -28,15 +25,6 @@ VARIANTS = {
     SCALED: Learn(False, True, True),
     IDLE: Learn(True, False, False),
 }
-
-
-class Stage(NamedTuple):
-    """A part of training: the number of Euler's steps, of training, and the first rates of Adam."""
-
-    euler: int
-    steps: int
-    rate: float
-    prior_rate: float
 
 
 class Config(NamedTuple):
@@ -64,7 +52,7 @@ def series(random: Any, hurst: float, number: int) -> np.ndarray:
 
 
 class Fit(NamedTuple):
-    """One variant, true Hurst index and seed; bounds are of series that were not trained on, in nats for each.
+    """One variant, true Hurst index and seed; bounds are of series not trained on, in nats for each.
 
     Attributes:
         hurst, scale: that were found, or held.
@@ -90,12 +78,10 @@ def fits(config: Config, seeds: tuple[int, ...], progress: bool) -> dict[Lane, F
     learn = jax.tree.map(lambda *some: np.array(some), *(VARIANTS[name] for name, _, _ in lanes))
     keys = jnp.stack([jax.random.key(seed) for _, _, seed in lanes])
     params = jax.vmap(lambda key: observed.initial(key, problem(config, SEEN), config.hidden))(keys)
-    for number, stage in enumerate(config.stages):
-        params = ppl.fit(
-            observed.ensemble(problem(config, stage.euler)), params, _optimizer(stage, params),
-            key=jax.random.fold_in(keys[0], number), steps=stage.steps,
-            data={"seen": train, "learn": learn}, progress=progress,
-        ).params  # fmt: skip
+    params = trained(
+        lambda euler: problem(config, euler), config.stages, params, {"seen": train, "learn": learn},
+        key=keys[0], progress=progress,
+    )  # fmt: skip
     given = problem(config, config.stages[-1].euler)
     bounds = _bounds(given, config.draws)(keys, params, test, learn)
     hursts, scales = jax.nn.sigmoid(params["hurst"].astype(float)), jnp.exp(params["scale"])
@@ -112,12 +98,6 @@ def _data(config: Config, lanes: list[Lane]) -> tuple[np.ndarray, np.ndarray]:
         drawn[hurst, seed] = series(random, hurst, 2 * config.series)
     every = np.stack([drawn[hurst, seed] for _, hurst, seed in lanes])
     return every[:, : config.series], every[:, config.series :]
-
-
-def _optimizer(stage: Stage, params: Any) -> optax.GradientTransformation:
-    adam = lambda rate: optax.adam(optax.cosine_decay_schedule(rate, stage.steps))
-    kinds = {name: "guide" if name == "control" else "prior" for name in params}
-    return optax.partition({"guide": adam(stage.rate), "prior": adam(stage.prior_rate)}, kinds)
 
 
 def _bounds(given: Problem, draws: int) -> Any:

@@ -10,7 +10,7 @@ CANVAS, DIGIT = 16, 8
 
 
 class Movies(NamedTuple):
-    """Frames of shape (movies, time, CANVAS, CANVAS) in [0, 1], and places of the digit's corner, in pixels."""
+    """Frames in [0, 1], of shape (movies, time, CANVAS, CANVAS); places of the digit's corner, in pixels."""
 
     frames: np.ndarray
     places: np.ndarray

@@ -1,9 +1,10 @@
 """Paths that are seen at some times with noise: dX = -θ X dt + s dB^, X(0) = 0, seen_i ~ N(X(t_i), noise^2).
 
-The model, a guide with a learned control, and the two forms of the bound. All is linear and Gaussian, so that the
-best control is an affine function of the state, u = gain_n (x, y) + offset_n, where the offset is linear in the
-observations that are still to come. The guide has this form; its coefficients are a network of time. What it has
-to find is known from `exact.py`, which has the bound of the best control and the log marginal.
+The model, a guide with a learned control, and the two forms of the bound. All is linear and Gaussian, so
+that the best control is an affine function of the state, u = gain_n (x, y) + offset_n, where the offset
+is linear in the observations that are still to come. The guide has this form; its coefficients are a
+network of time. What it has to find is known from `exact.py`, which has the bound of the best control and
+the log marginal.
 """
 
 from __future__ import annotations
@@ -245,7 +246,7 @@ Form = Callable[[Params, Setting, Problem, jax.Array, Learn], jax.Array]
 
 
 def mean_bound(problem: Problem, form: Form = without_martingale, paths: int = 1) -> Callable[..., jax.Array]:
-    """A function of parameters, observations of shape (series, times) and what to learn: the mean over series.
+    """A function of parameters, observations (series, times) and what to learn: the mean over series.
 
     Args:
         paths: of the guide, for each series.
@@ -260,7 +261,7 @@ def mean_bound(problem: Problem, form: Form = without_martingale, paths: int = 1
 
 
 def ensemble(problem: Problem, form: Form = without_martingale, paths: int = 1) -> ppl.Expectation:
-    """The sum of `mean_bound` over fits that have nothing in common: all arguments have a leading axis of fits."""
+    """The sum of `mean_bound` over fits with nothing in common: all arguments have a leading axis of fits."""
 
     @ppl.expectation
     def total(params: Params, data: dict[str, Any]) -> jax.Array:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.processes.fractional_noise import bridges, exact, hurst
+from models.processes.fractional_noise import bridges, hurst
 from models.processes.fractional_noise.coefficients import (
     equal_weights,
     geometric_rates,
@@ -65,17 +65,15 @@ def _errors(axes: Any) -> None:
 
 
 def _bridge(axes: Any, panels: Panels, index: float, fit: bridges.Fit) -> None:
-    dt = bridges.problem(panels.config.bridges, "II").dt
-    times = dt * np.arange(1, len(fit.deviation) + 1)
+    times = bridges.HORIZON * np.arange(1, len(fit.deviation) + 1) / len(fit.deviation)
+    at = bridges.shown(len(fit.deviation))
     axes.plot(times, fit.draws.T, color="0.75", lw=0.6)
     for sign in (-2, 2):
         axes.plot(times, sign * fit.deviation, color="C0", label="guide, ± 2 s.d." if sign > 0 else None)
         label = "true process" if sign > 0 else None
-        axes.plot(times[9::10], sign * fit.exact_deviation, "k.", ms=4, label=label)
-    axes.set(
-        title=f"Bridge, H = {index}: ELBO {fit.bound:.2f}, best {fit.best:.2f}, marginal {fit.log_marginal:.2f}",
-        xlabel="t",
-    )
+        axes.plot(times[at], sign * fit.exact_deviation, "k.", ms=4, label=label)
+    bounds = f"ELBO {fit.bound:.2f}, best {fit.best:.2f}, marginal {fit.log_marginal:.2f}"
+    axes.set(title=f"Bridge, H = {index}: {bounds}", xlabel="t")
     axes.title.set_fontsize(10)
     axes.legend(fontsize=8, loc="upper left", ncols=2)
 
@@ -101,7 +99,7 @@ def _bounds(axes: Any, panels: Panels, index: float) -> None:
 
 
 def _movies(figure: Any, panels: Panels) -> None:
-    """A movie that was not trained on, and one draw of each prior's guide; beyond the line, of the prior alone."""
+    """A movie that was not trained on, and a draw of each guide; beyond what is seen, of the prior alone."""
     frames = panels.video.test.frames
     seen = panels.config.video.sizes.frames
     shown = list(range(0, seen, max(1, seen // 8))) + list(range(seen, frames.shape[1], 2))
@@ -117,5 +115,5 @@ def _movies(figure: Any, panels: Panels) -> None:
         row[0].set_ylabel(name)
     for each, frame in zip(axes[0], shown, strict=True):
         each.set_title(f"{frame + 1}" + (" *" if frame >= seen else ""), fontsize=9)
-    figure.suptitle("Moving digits, not trained on: one draw of each guide; frames with * follow from the prior",
-                    fontsize=10)  # fmt: skip
+    title = "A digit that was not trained on: one draw of each guide; frames with * are of the prior alone"
+    figure.suptitle(title, fontsize=10)

@@ -1,10 +1,10 @@
 """A latent model of movies: what is seen is a code, how it moves a stochastic differential equation.
 
-    code ~ N(0, I),   X(0) ~ N(m, diag v^2),   dX = b(X) dt + s(X) dB^,   frame_i ~ N(render(code, X(t_i)), 0.1^2)
+    code ~ N(0, I),   X(0) ~ N(m, v^2),   dX = b(X) dt + s(X) dB^,   frame_i ~ N(render(code, X_i), 0.1^2)
 
-Drift b, diffusion s, the decoder and the Hurst index are learned with the guide, which reads the frames. The
-baseline is the same with H = 1/2 held, a prior driven by Brownian motion. The control is a network of the state
-(x, y), of time within a frame, and of what was read from the frames around.
+Drift b, diffusion s, the decoder and the Hurst index are learned with the guide, which reads the frames.
+The baseline is the same with H = 1/2 held, a prior driven by Brownian motion. The control is a network of
+the state (x, y), of time within a frame, and of what was read from the frames around.
 """
 
 from __future__ import annotations

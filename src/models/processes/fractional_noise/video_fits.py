@@ -1,8 +1,8 @@
-"""Training the latent model of movies, with a learned Hurst index and with one half, and judging it on new movies."""
+"""Training the latent model of movies, with H learned and held, and judging it on new movies."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ VARIANTS = {OURS: True, BROWNIAN: False}
 class Config(NamedTuple):
     """How much of everything.
 
-    The decoder takes long to train, and by chance more or less long. So that this does not decide, both variants
-    go on from one start: networks trained with a Brownian prior.
+    The decoder takes long to train, and by chance more or less long. So that this does not decide, both
+    variants go on from one start: networks trained with a Brownian prior.
 
     Attributes:
         sizes: of the model.
@@ -97,6 +97,8 @@ def _trained(
 ) -> Params:
     """After one of the two stages, each with its own batches and noise."""
     steps = (config.first, config.then)[stage]
+    if not steps:
+        return params
     adam = lambda rate: optax.adam(optax.cosine_decay_schedule(rate, steps, 0.01))
     kinds = {name: "prior" if name == "hurst" else "networks" for name in params}
     optimizer = optax.partition(
