@@ -154,10 +154,10 @@ def run(settings: Settings) -> Result:
 
 NOTES = (
     "Weights: relative mean squared errors on [0, 2] of K = 5, and the error of the covariance on a grid.",
-    "Bridges and paths: bounds in nats for each path, of paths that were not trained on; best control: the",
-    "bound of the best control there is, in the same steps. Deviation off: of X, largest error at twenty times.",
-    "BM, own scale: Brownian motion that may learn s loses far less than with the true s = 1, which ours has.",
-    "Movies: nats for each movie, and decibels, of digits not trained on; beyond: the frames after those seen.",
+    "Bridges, paths: bounds in nats for each path, not trained on. Best control: the bound of the best of any.",
+    "Deviation off: of X, the largest error at twenty times along the bridge, relative to the largest.",
+    "BM, own scale: Brownian motion that may learn s loses far less than with the true s = 1, as ours has.",
+    "Movies: nats for each, and decibels, of digits not trained on; beyond: the frames after those seen.",
 )
 
 

@@ -47,6 +47,8 @@ def trained(
         paths: of the guide, for each series of observations and step of training.
     """
     for number, stage in enumerate(stages):
+        if not stage.steps:
+            continue
         objective = observed.ensemble(problem(stage.euler), paths=paths)
         params = ppl.fit(
             objective, params, _optimizer(stage, params), key=jax.random.fold_in(key, number),
