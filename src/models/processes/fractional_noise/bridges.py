@@ -26,9 +26,9 @@ HORIZON, PULL, NOISE = 2.0, 1.0, 0.1
 class Config(NamedTuple):
     """How bridges are trained, and how often they are drawn to be judged."""
 
-    stages: tuple[Stage, ...] = (Stage(200, 1000, 1e-2), Stage(1600, 150, 2e-3))
+    stages: tuple[Stage, ...] = (Stage(200, 2000, 1e-2), Stage(1600, 200, 3e-3))
     hidden: int = 32
-    paths: int = 16
+    paths: int = 32
     draws: int = 4000
     types: tuple[tuple[Kind, tuple[float, ...]], ...] = (("II", (0.3, 0.5, 0.7)), ("I", (0.7,)))
 

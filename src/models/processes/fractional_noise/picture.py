@@ -73,7 +73,8 @@ def _bridge(axes: Any, panels: Panels, index: float, fit: bridges.Fit) -> None:
         label = "true process" if sign > 0 else None
         axes.plot(times[at], sign * fit.exact_deviation, "k.", ms=4, label=label)
     bounds = f"ELBO {fit.bound:.2f}, best {fit.best:.2f}, marginal {fit.log_marginal:.2f}"
-    axes.set(title=f"Bridge, H = {index}: {bounds}", xlabel="t")
+    high = 3.5 * float(np.max(fit.deviation))
+    axes.set(title=f"Bridge, H = {index}: {bounds}", xlabel="t", ylim=(-high, high))
     axes.title.set_fontsize(10)
     axes.legend(fontsize=8, loc="upper left", ncols=2)
 
