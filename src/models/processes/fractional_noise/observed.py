@@ -3,8 +3,8 @@
 The model, a guide with a learned control, and the two forms of the bound. All is linear and Gaussian, so
 that the best control is an affine function of the state, u = gain_n (x, y) + offset_n, where the offset
 is linear in the observations that are still to come. The guide has this form; its coefficients are a
-network of time. What it has to find is known from `exact.py`, which has the bound of the best control and
-the log marginal.
+network of time (in `video.py` nothing is linear, and u is a network of everything). What it has to find
+is known from `exact.py`, which has the bound of the best control and the log marginal.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def setting(params: Params, problem: Problem, learn: Learn) -> Setting:
 
 
 def initial(key: jax.Array, problem: Problem, hidden: int, hurst: float = 0.5) -> Params:
-    """A control of zero, s = 1, and the stationary Y(0)."""
+    """A network that returns zero, s = 1, and the stationary Y(0)."""
     number, units = len(problem.rates), 2 + problem.ahead
     params: Params = {
         "hurst": jnp.log(hurst) - jnp.log1p(-hurst),
@@ -192,14 +192,15 @@ def coefficients(
     """Gains on (y, x), of shape (steps, K + 1), and offsets, of shape (steps,).
 
     In units of what pins a Brownian motion to the next observation, a / (a^2 left + noise^2) with
-    a = s sum_k w_k, which grows as the time that is left falls; and, for y, of its standard deviations.
+    a = s sum_k w_k, which grows as the time that is left falls; and, for y, of its standard deviations. Where
+    the network returns zero the control is that pin: from u = 0, the authors' start, H is slow to be found.
     """
     some = jnp.abs(prior.scale * jnp.sum(prior.driver.weights))
     unit = learn.control * some / (some**2 * problem.left + problem.noise**2)
     there = (problem.upcoming < len(problem.at)).astype(np.float32)
     out = perceptron(params["control"], np.concatenate([problem.clock, there], 1)) * unit[:, None]
     pulls, gain = out[:, : problem.ahead] * there, out[:, problem.ahead :]
-    pulls = pulls.at[:, 0].add(unit)
+    pulls = pulls.at[:, 0].add(unit * there[:, 0])
     gain = gain / np.append(problem.deviations, np.float32(1.0))
     offset = jnp.sum(pulls * jnp.append(seen, 0.0)[problem.upcoming], axis=1)
     return gain.at[:, -1].add(-jnp.sum(pulls, axis=1)), offset
