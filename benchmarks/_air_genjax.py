@@ -19,7 +19,9 @@ from genjax.adev import flip_enum, flip_mvd
 from genjax.core import distribution
 
 from models.air.model import NOISE, PRESENT, SMOOTHING, STARTS, WHERE, decode
-from models.air.nets import affine, attend, gaussian, network, place, recur
+from models.air.nets import gaussian, network, recur
+from models.common.nets import affine
+from models.common.spatial_transformer import attend, place
 
 tfd = genjax.distributions.tfd
 OFFSET = STARTS["pyro"].where

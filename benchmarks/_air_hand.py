@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from models.air.model import NOISE, PRESENT, SMOOTHING, STARTS, WHERE, decode
-from models.air.nets import affine, attend, gaussian, network, place, recur
+from models.air.nets import gaussian, network, recur
+from models.common.nets import affine
+from models.common.spatial_transformer import attend, place
 
 OFFSET = STARTS["pyro"].where
 SLOTS = len(PRESENT)

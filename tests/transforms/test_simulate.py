@@ -219,3 +219,25 @@ def test_keys_are_not_reused():
 
     with jax.debug_key_reuse(True):
         assert jnp.isfinite(program().simulate(jax.random.key(0)).retval)
+
+
+def test_a_python_number_in_a_loop_leaves_draws_as_narrow_as_they_were():
+    """Where double precision is on: staged within an expectation, the number is a constant of the loop."""
+
+    @gen
+    def chain(scale):
+        def step(x, _):
+            x = normal(x, scale**0.5) @ "x"
+            return x, x
+
+        return jax.lax.scan(step, jnp.zeros(2, jnp.float32), None, length=3)[1]
+
+    @ppl.expectation
+    def drawn(factor):
+        return factor * jnp.sum(chain(0.25).propose().retval)
+
+    with jax.enable_x64(True):
+        assert chain(0.25).simulate(KEY).choices["x"].dtype == jnp.float32
+        value, slope = drawn.value_and_grad(KEY, jnp.float32(1.0))
+    assert value.dtype == slope.dtype == jnp.float32
+    assert value == slope

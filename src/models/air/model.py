@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 
 import ppl
-from models.air.nets import Params, affine, attend, gaussian, network, place, recur
+from models.air.nets import Params, gaussian, network, recur
+from models.common.nets import affine
+from models.common.spatial_transformer import attend, place
 
 PRESENT = (0.05, 0.05**2.3, 0.05**5)
 """Prior probability that there is an object in each slot."""

@@ -1,4 +1,4 @@
-"""The networks of attend, infer, repeat, and its spatial transformer: functions of pytrees of weights."""
+"""The networks of attend, infer, repeat: functions of pytrees of weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from models.common.nets import affine, linear
 
 Params = dict[str, Any]
 
@@ -18,14 +20,6 @@ class Sizes(NamedTuple):
     what: int = 20
     hidden: int = 100
     lstm: int = 128
-
-
-def linear(key: jax.Array, inputs: int, outputs: int) -> dict[str, jax.Array]:
-    """Weights and biases, uniform up to one over the root of the number of inputs."""
-    bound = inputs**-0.5
-    draw = lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-    one, other = jax.random.split(key)
-    return {"w": draw(one, (inputs, outputs)), "b": draw(other, (outputs,))}
 
 
 def initial(key: jax.Array, sizes: Sizes = Sizes(), decoder_bias: float = 0.0) -> Params:  # noqa: B008
@@ -46,10 +40,6 @@ def initial(key: jax.Array, sizes: Sizes = Sizes(), decoder_bias: float = 0.0) -
     }
 
 
-def affine(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-    return x @ weights["w"] + weights["b"]
-
-
 def network(layers: list[dict[str, jax.Array]], x: jax.Array) -> jax.Array:
     """Two layers, leaky rectified between."""
     first, second = layers
@@ -68,31 +58,3 @@ def recur(seen: jax.Array, weights: jax.Array, x: jax.Array, state: Any) -> Any:
     update, forget, output, new = jnp.split(seen + jnp.concatenate([x, hidden]) @ weights, 4)
     cell = jax.nn.sigmoid(forget) * cell + jax.nn.sigmoid(update) * jnp.tanh(new)
     return jax.nn.sigmoid(output) * jnp.tanh(cell), cell
-
-
-# --- the spatial transformer: pictures are resampled by two small matrix products, as there is no rotation
-
-
-def centers(size: int) -> jax.Array:
-    """Of pixels, in coordinates of which the picture's edges are -1 and 1."""
-    return (2 * jnp.arange(size) + 1.0) / size - 1
-
-
-def hat(at: jax.Array, size: int) -> jax.Array:
-    """The matrix that interpolates `size` pixels linearly at coordinates `at`; zero beyond the picture."""
-    position = ((at + 1) * size - 1) / 2
-    return jnp.maximum(0.0, 1 - jnp.abs(position[:, None] - jnp.arange(size)))
-
-
-def place(window: jax.Array, where: jax.Array, canvas: int) -> jax.Array:
-    """A canvas with the window on it: pixel (u, v) is the window's at (s u + x, s v + y)."""
-    scale, x, y = where
-    rows, columns = (hat(scale * centers(canvas) + shift, len(window)) for shift in (y, x))
-    return rows @ window @ columns.T
-
-
-def attend(image: jax.Array, where: jax.Array, window: int) -> jax.Array:
-    """What the window shows of the image: the inverse of `place`."""
-    scale, x, y = where
-    rows, columns = (hat((centers(window) - shift) / scale, len(image)) for shift in (y, x))
-    return rows @ image @ columns.T

@@ -1,14 +1,15 @@
 """Linear-Gaussian Markov chains: the posterior given Gaussian evidence, as a chain again, and its moments.
 
 A chain is z_1 ~ N(b_1, L_1 L_1'), z_t = A_t z_{t-1} + b_t + L_t e_t with e_t ~ N(0, I). Evidence about
-u_t = H z_t comes as *sites*, factors exp(-u' Λ_t u / 2 + h_t' u) in information form: a site of no data is
-zero, several data at one index add up, and Λ_t may be of any rank, so that no pseudo-observation has to be
-made of it.
+u_t = H z_t comes as *sites*, factors exp(-u' Λ_t u / 2 + h_t' u) in information form: a site of no data
+is zero, several data at one index add up, and Λ_t may be of any rank, so that no pseudo-observation has
+to be made of it.
 
 Why not a library: dynamax, cuthbert and tinygp take evidence as an observation y ~ N(H z, R) with an
-invertible R (tinygp: one number at a time), and give back moments, or draws from a key of their own. Here the
-evidence has any rank, and the posterior is wanted as a chain, since a guide draws it step by step, each state
-a random choice. Dynamax also brings a web framework and TensorFlow Probability, cuthbert numba.
+invertible R (tinygp: one number at a time), and give back moments, or draws from a key of their own. Here
+the evidence has any rank, and the posterior is wanted as a chain, since a guide draws it step by step,
+each state a random choice. Dynamax also brings a web framework and TensorFlow Probability, cuthbert
+numba.
 
 All covariances are kept as square roots, found by QR: steps of any length stay positive definite.
 

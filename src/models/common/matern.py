@@ -1,8 +1,9 @@
 """Gaussian processes with a Matérn kernel of half-integer smoothness, as linear-Gaussian chains.
 
-A process f of smoothness p + 1/2, length scale l and variance s² solves (d/dt + λ)^(p+1) f = white noise of
-spectral density q, with λ = sqrt(2p + 1) / l. Its state is (f, f', ..., f^(p)), with dz = F z dt + e_p dw.
-All eigenvalues of F are -λ, so that N = F + λ I is nilpotent, and everything has a finite closed form:
+A process f of smoothness p + 1/2, length scale l and variance s² solves (d/dt + λ)^(p+1) f = white noise
+of spectral density q, with λ = sqrt(2p + 1) / l. Its state is (f, f', ..., f^(p)), with dz = F z dt + e_p
+dw. All eigenvalues of F are -λ, so that N = F + λ I is nilpotent, and everything has a finite closed
+form:
 
     A(D) = exp(F D) = exp(-λ D) sum_k N^k D^k / k!
     Q(D) = q int_0^D exp(F s) e_p e_p' exp(F s)' ds = q sum_ij c_i c_j' (i+j)! / (2 λ)^(i+j+1) P(i+j+1, 2 λ D)

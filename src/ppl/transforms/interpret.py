@@ -130,7 +130,7 @@ def walk(
     stretch: list[Any] = []
 
     def read(atom: Any) -> Any:
-        return environment[atom] if isinstance(atom, Var) else jnp.asarray(atom.val, atom.aval.dtype)
+        return environment[atom] if isinstance(atom, Var) else internals.literal(atom)
 
     for number, equation in enumerate((*jaxpr.jaxpr.eqns, None)):
         inner = None if terms is None else terms.inner.get(number)

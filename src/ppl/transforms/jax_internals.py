@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax._src.state.types import AbstractRef
 from jax.core import eval_jaxpr
 from jax.extend import core
@@ -137,6 +139,13 @@ def has_references(jaxpr: Jaxpr) -> bool:
 def is_literal(atom: Any) -> bool:
     """Whether an operand of an equation is a constant written into it."""
     return isinstance(atom, core.Literal)
+
+
+def literal(atom: Any) -> jax.Array:
+    """The value of a constant written into an equation; a Python number stays weakly typed."""
+    value = np.asarray(atom.val, atom.aval.dtype)
+    weak = jnp.asarray(value.item()) if atom.aval.weak_type and not value.ndim else None
+    return weak if weak is not None and weak.dtype == value.dtype else jnp.asarray(value)
 
 
 def without_consts(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Any]]:

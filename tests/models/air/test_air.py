@@ -17,9 +17,10 @@ from models.air import data
 from models.air import model as air_model
 from models.air import train as air_train
 from models.air.model import NOISE, PRESENT, STARTS, WHERE, decode, model
-from models.air.nets import Sizes, attend, centers, initial, place
+from models.air.nets import Sizes, initial
 from models.air.objectives import STRATEGIES, objective
 from models.air.train import Setting, trainer
+from models.common.spatial_transformer import attend, centers, place
 
 TINY = Sizes(canvas=8, window=3, what=2, hidden=4, lstm=3)
 START = STARTS["pyro"]

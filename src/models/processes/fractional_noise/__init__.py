@@ -1,0 +1,1 @@
+"""Variational inference for stochastic differential equations driven by fractional noise."""
