@@ -37,8 +37,10 @@ def guided(make: Callable[[Any], Any]) -> Method:
         first, second = jax.random.split(key)
         try:
             found = svi.run(first, sizes.steps, progress_bar=False)
-        except ValueError as error:  # some guides want two dimensions, and say so
-            raise Cannot(str(error)) from error
+        except ValueError as error:
+            if "latent dim = 1" in str(error):  # some guides want two dimensions, and say so
+                raise Cannot(str(error)) from error
+            raise
         return Draws(guide.sample_posterior(second, found.params, sample_shape=(sizes.draws,)))
 
     return run

@@ -95,7 +95,7 @@ def tempered(posterior: Posterior, key: jax.Array, sizes: Sizes) -> infer.Algori
 
 
 def pathfinder(posterior: Posterior, key: jax.Array, sizes: Sizes) -> infer.Algorithm:
-    return infer.Pathfinder(sizes.particles)
+    return infer.Pathfinder(sizes.draws)
 
 
 def nuts(posterior: Posterior, key: jax.Array, sizes: Sizes) -> Draws:
