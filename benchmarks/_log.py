@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,30 @@ class Log:
     def __init__(self, file: Path) -> None:
         self.file = file
         file.parent.mkdir(parents=True, exist_ok=True)
-        self.lines: list[Line] = []
+        file.touch()
         self.read()
 
     def read(self) -> None:
         """The lines that are there now, those of other processes too."""
-        text = self.file.read_text() if self.file.exists() else ""
-        whole = text[: text.rfind("\n") + 1]  # a process that was stopped may have left half a line
-        if whole != text:
-            self.file.write_text(whole)
-        self.lines = [json.loads(line) for line in whole.splitlines()]
+        self.lines = [line for text in self.file.read_text().splitlines() if (line := _parsed(text))]
 
     def add(self, **line: Any) -> None:
         text = json.dumps(line)
         self.lines.append(json.loads(text))
-        with self.file.open("a") as stream:  # one write, so that lines of two processes do not mix
-            stream.write(text + "\n")
+        with self.file.open("ab+") as stream:
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+            cut = stream.read() not in (b"", b"\n")
+            # In one write, so that lines of two processes do not mix.
+            stream.write(b"\n" * cut + text.encode() + b"\n")
 
     def of(self, kind: str) -> list[Line]:
         return [line for line in self.lines if line["kind"] == kind]
+
+
+def _parsed(text: str) -> Line | None:
+    """A line; none of what a process that was stopped has left of one."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None

@@ -66,13 +66,14 @@ def wanted(methods: list[str] | None) -> Iterator[tuple[str, str, Method]]:
 
 def measure(names: list[str], methods: list[str] | None, sizes: Sizes, log: Log) -> None:
     """Every cell that the file has not."""
-    found = rows(log.lines, names, sizes)
     for name in names:
+        log.read()  # another process may be at other posteriors
+        cells = rows(log.lines, [name], sizes)[name]["cells"]
         key = jax.random.fold_in(jax.random.key(0), list(POSTERIORS).index(name))
         todo = [
             (library, method, run)
             for library, method, run in wanted(methods)
-            if (cell := found[name]["cells"].get(method, {}).get(library)) is None or cell.failed
+            if (cell := cells.get(method, {}).get(library)) is None or cell.failed
         ]
         truth = known(name, jax.random.fold_in(key, 1), sizes, log) if todo else None
         for library, method, run in todo:
