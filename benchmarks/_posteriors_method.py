@@ -40,9 +40,13 @@ FULL = Sizes()
 QUICK = Sizes(50, 4, 0.05, 500, 50, 100, 200)
 
 
-def optimizer(sizes: Sizes) -> optax.GradientTransformation:
+FLOW = 0.1
+"""What the rate is multiplied with for the networks of a flow; at the whole of it they may diverge."""
+
+
+def optimizer(sizes: Sizes, part: float = 1.0) -> optax.GradientTransformation:
     """Everybody's: Adam."""
-    return optax.adam(optax.cosine_decay_schedule(sizes.rate, sizes.steps))
+    return optax.adam(optax.cosine_decay_schedule(part * sizes.rate, sizes.steps))
 
 
 class Draws(NamedTuple):

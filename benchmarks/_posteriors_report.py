@@ -22,9 +22,13 @@ def rows(lines: list[Line], names: list[str], sizes: Sizes) -> Rows:
     return found
 
 
-def _shown(cell: Cell | None, part: str) -> str:
-    if cell is None:
-        return ""
+def _texts(cells: dict[str, Cell], part: str, libraries: tuple[str, ...]) -> list[str]:
+    """In the order of the libraries; nothing of a best that is not known."""
+    known = {library: cell for library, cell in cells.items() if library != "optimum" or not cell.reason}
+    return [_shown(known[library], part) for library in libraries if library in known]
+
+
+def _shown(cell: Cell, part: str) -> str:
     if cell.failed:
         return "FAILED"
     return "-" if cell.reason else f"{getattr(cell, part):.{1 if part == 'seconds' else 2}f}"
@@ -35,11 +39,8 @@ def of(found: Rows, part: str, libraries: tuple[str, ...]) -> str:
     methods = list(dict.fromkeys(m for row in found.values() for m in row["cells"]))
     shown = []
     for name, row in found.items():
-        texts = [
-            [_shown(row["cells"].get(method, {}).get(library), part) for library in libraries]
-            for method in methods
-        ]
-        shown.append((name, row["how"], *(" / ".join(t for t in text if t) for text in texts)))
+        texts = [" / ".join(_texts(row["cells"].get(m, {}), part, libraries)) for m in methods]
+        shown.append((name, row["how"], *texts))
     return table(("posterior", "known by", *methods), shown)
 
 
@@ -49,7 +50,7 @@ def reasons(found: Rows) -> str:
     for name, row in found.items():
         for method, cells in row["cells"].items():
             for library, cell in cells.items():
-                if cell.reason:
+                if cell.reason and library != "optimum":
                     what = "FAILED: " if cell.failed else ""
                     said.setdefault(f"{library}, {method}: {what}{cell.reason}", []).append(name)
     return "\n".join(f"- {', '.join(names)}. {reason}" for reason, names in said.items())
