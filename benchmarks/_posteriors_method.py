@@ -44,6 +44,10 @@ FLOW = 0.1
 """What the rate is multiplied with for the networks of a flow; at the whole of it they may diverge."""
 
 
+ACCEPTANCE = 0.95
+"""What the step size of everybody's NUTS is adapted to: some of the densities are strongly curved."""
+
+
 def optimizer(sizes: Sizes, part: float = 1.0) -> optax.GradientTransformation:
     """Everybody's: Adam."""
     return optax.adam(optax.cosine_decay_schedule(part * sizes.rate, sizes.steps))

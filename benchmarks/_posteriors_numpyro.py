@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpyro
 from _posteriors_known import Moments
-from _posteriors_method import FLOW, Cannot, Draws, Method, Sizes, moments, optimizer
+from _posteriors_method import ACCEPTANCE, FLOW, Cannot, Draws, Method, Sizes, moments, optimizer
 from _posteriors_problems import Posterior
 from numpyro import handlers
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, autoguide
@@ -53,7 +53,7 @@ def nuts(posterior: Posterior, key: jax.Array, sizes: Sizes, draws: int | None =
     """Four chains."""
     _continuous(posterior)
     draws = draws or sizes.chain
-    kernel = NUTS(posterior.peer, target_accept_prob=0.95)
+    kernel = NUTS(posterior.peer, target_accept_prob=ACCEPTANCE)
     chains = MCMC(
         kernel, num_warmup=draws // 2, num_samples=draws, num_chains=CHAINS, chain_method="vectorized",
         progress_bar=False,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from _posteriors_method import FLOW, Cannot, Draws, Method, Sizes, optimizer
+from _posteriors_method import ACCEPTANCE, FLOW, Cannot, Draws, Method, Sizes, optimizer
 from _posteriors_problems import Posterior
 
 import ppl
@@ -95,15 +95,15 @@ def tempered(posterior: Posterior, key: jax.Array, sizes: Sizes) -> infer.Algori
 
 
 def pathfinder(posterior: Posterior, key: jax.Array, sizes: Sizes) -> infer.Algorithm:
-    return infer.Pathfinder(sizes.draws)
+    return infer.Pathfinder(sizes.draws, paths=8)
 
 
 def nuts(posterior: Posterior, key: jax.Array, sizes: Sizes) -> Draws:
     """Four chains; beside new draws of a discrete choice, if there is one."""
-    move: infer.Move = infer.NUTS()
+    move: infer.Move = infer.NUTS(acceptance=ACCEPTANCE)
     if posterior.how == "summed":
         again = infer.Repeat(infer.Regenerate("when"), 20)  # one in 40 years is proposed, and few are likely
-        move = infer.Cycle(again, infer.NUTS(only=("early", "late")))
+        move = infer.Cycle(again, infer.NUTS(only=("early", "late"), acceptance=ACCEPTANCE))
     found = infer.chains(
         posterior.target, move, key=key, draws=sizes.chain, warmup=sizes.chain // 2, chains=CHAINS
     )
