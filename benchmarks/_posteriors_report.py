@@ -25,7 +25,8 @@ def rows(lines: list[Line], names: list[str], sizes: Sizes) -> Rows:
 def _texts(cells: dict[str, Cell], part: str, libraries: tuple[str, ...]) -> list[str]:
     """In the order of the libraries; nothing of a best that is not known."""
     known = {library: cell for library, cell in cells.items() if library != "optimum" or not cell.reason}
-    return [_shown(known[library], part) for library in libraries if library in known]
+    unknown = ["?"] if known and "ppl" not in known else []  # not measured yet
+    return unknown + [_shown(known[library], part) for library in libraries if library in known]
 
 
 def _shown(cell: Cell, part: str) -> str:
