@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpyro
 from _posteriors_known import Moments
-from _posteriors_method import Cannot, Draws, Method, Sizes, moments, optimizer
+from _posteriors_method import ACCEPTANCE, FLOW, Cannot, Draws, Method, Sizes, moments, optimizer
 from _posteriors_problems import Posterior
 from numpyro import handlers
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, autoguide
@@ -25,20 +25,25 @@ def _continuous(posterior: Posterior) -> None:
         raise Cannot(DISCRETE)
 
 
-def guided(make: Callable[[Any], Any]) -> Method:
+def guided(make: Callable[[Any], Any], rate: float = 1.0) -> Method:
     """Trains one of the ready-made guides, and draws from it."""
 
     def run(posterior: Posterior, key: jax.Array, sizes: Sizes) -> Draws:
         _continuous(posterior)
         guide = make(posterior.peer)
         svi = SVI(
-            posterior.peer, guide, numpyro.optim.optax_to_numpyro(optimizer(sizes)), Trace_ELBO(sizes.batch)
+            posterior.peer,
+            guide,
+            numpyro.optim.optax_to_numpyro(optimizer(sizes, rate)),
+            Trace_ELBO(sizes.batch),
         )
         first, second = jax.random.split(key)
         try:
             found = svi.run(first, sizes.steps, progress_bar=False)
-        except ValueError as error:  # some guides want two dimensions, and say so
-            raise Cannot(str(error)) from error
+        except ValueError as error:
+            if "latent dim = 1" in str(error):  # some guides want two dimensions, and say so
+                raise Cannot(str(error)) from error
+            raise
         return Draws(guide.sample_posterior(second, found.params, sample_shape=(sizes.draws,)))
 
     return run
@@ -48,7 +53,7 @@ def nuts(posterior: Posterior, key: jax.Array, sizes: Sizes, draws: int | None =
     """Four chains."""
     _continuous(posterior)
     draws = draws or sizes.chain
-    kernel = NUTS(posterior.peer, target_accept_prob=0.95)
+    kernel = NUTS(posterior.peer, target_accept_prob=ACCEPTANCE)
     chains = MCMC(
         kernel, num_warmup=draws // 2, num_samples=draws, num_chains=CHAINS, chain_method="vectorized",
         progress_bar=False,
@@ -67,6 +72,6 @@ METHODS: dict[str, Method] = {
     "full rank": guided(autoguide.AutoMultivariateNormal),
     "low rank": guided(lambda model: autoguide.AutoLowRankMultivariateNormal(model, rank=2)),
     "Laplace": guided(autoguide.AutoLaplaceApproximation),
-    "flow": guided(autoguide.AutoBNAFNormal),
+    "flow": guided(autoguide.AutoBNAFNormal, FLOW),
     "NUTS": nuts,
 }

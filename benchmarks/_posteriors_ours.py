@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from _posteriors_method import Cannot, Draws, Method, Sizes, optimizer
+from _posteriors_method import ACCEPTANCE, FLOW, Cannot, Draws, Method, Sizes, optimizer
 from _posteriors_problems import Posterior
 
 import ppl
@@ -19,7 +19,7 @@ def _values(choices: Any) -> dict[str, Any]:
     return {"/".join(address): x for address, x in choices.leaves()}
 
 
-def guided(make: Callable[[Any], Any]) -> Method:
+def guided(make: Callable[[Any], Any], rate: float = 1.0) -> Method:
     """Trains a ready-made guide, and draws from it."""
 
     def run(posterior: Posterior, key: jax.Array, sizes: Sizes) -> Draws:
@@ -31,10 +31,10 @@ def guided(make: Callable[[Any], Any]) -> Method:
 
         @ppl.expectation
         def objective(params):
-            return ppl.elbo(posterior.target, guide(params))
+            return ppl.elbo(posterior.target, guide(params).using(posterior.estimators))
 
         params = ppl.fit(
-            objective, guide.initial(keys[0]), optimizer(sizes), key=keys[1], steps=sizes.steps,
+            objective, guide.initial(keys[0]), optimizer(sizes, rate), key=keys[1], steps=sizes.steps,
             num_samples=sizes.batch, progress=False,
         ).params  # fmt: skip
         return drawn(guide(params), keys[2], sizes.draws)
@@ -95,14 +95,15 @@ def tempered(posterior: Posterior, key: jax.Array, sizes: Sizes) -> infer.Algori
 
 
 def pathfinder(posterior: Posterior, key: jax.Array, sizes: Sizes) -> infer.Algorithm:
-    return infer.Pathfinder(sizes.particles)
+    return infer.Pathfinder(sizes.draws, paths=8)
 
 
 def nuts(posterior: Posterior, key: jax.Array, sizes: Sizes) -> Draws:
     """Four chains; beside new draws of a discrete choice, if there is one."""
-    move: infer.Move = infer.NUTS()
+    move: infer.Move = infer.NUTS(acceptance=ACCEPTANCE)
     if posterior.how == "summed":
-        move = infer.Cycle(infer.Regenerate("when"), infer.NUTS(only=("early", "late")))
+        again = infer.Repeat(infer.Regenerate("when"), 20)  # one in 40 years is proposed, and few are likely
+        move = infer.Cycle(again, infer.NUTS(only=("early", "late"), acceptance=ACCEPTANCE))
     found = infer.chains(
         posterior.target, move, key=key, draws=sizes.chain, warmup=sizes.chain // 2, chains=CHAINS
     )
@@ -115,7 +116,7 @@ METHODS: dict[str, Method] = {
     "full rank": guided(guides.FullRank),
     "low rank": guided(lambda target: guides.LowRank(target, rank=2)),
     "Laplace": laplace,
-    "flow": guided(guides.Flow),
+    "flow": guided(guides.Flow, FLOW),
     "importance": particles(importance),
     "SMC": particles(smc),
     "tempered": particles(tempered),

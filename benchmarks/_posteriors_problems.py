@@ -28,12 +28,15 @@ class Posterior(NamedTuple):
         peer: in NumPyro, with the same addresses.
         moments: of every latent choice; `None` where a long run of NUTS has to tell.
         how: they are known.
+        estimators: of a guide's choices, where the default has too much variance: a guide has the defaults,
+            whatever its target's choices have.
     """
 
     target: ppl.Measure
     peer: Callable[[], None]
     moments: Callable[[], Moments] | None
     how: str
+    estimators: dict[str, ppl.estimators.Estimator] = {}  # noqa: RUF012
 
 
 # One coin: 7 of 10 are heads.
@@ -221,22 +224,23 @@ def numpyro_two_modes():
 
 # Events a year; their rate falls after year 18.
 YEARS = 40
+GAMMA = 2.0, 1.0  # prior of both rates
 EVENTS = _random.poisson(np.where(np.arange(YEARS) < 18, 3.0, 1.2))
 
 
 @ppl.gen
 def change():
     """A discrete choice among continuous ones."""
-    when = ppl.categorical(logits=jnp.zeros(YEARS)).using(ppl.estimators.Enumerate()) @ "when"
-    early = ppl.gamma(2.0, 1.0) @ "early"
-    late = ppl.gamma(2.0, 1.0) @ "late"
+    when = ppl.categorical(logits=jnp.zeros(YEARS)) @ "when"
+    early = ppl.gamma(*GAMMA) @ "early"
+    late = ppl.gamma(*GAMMA) @ "late"
     ppl.poisson(jnp.where(jnp.arange(YEARS) < when, early, late)) @ "y"
 
 
 def numpyro_change():
     when = numpyro.sample("when", npd.Categorical(logits=jnp.zeros(YEARS)))
-    early = numpyro.sample("early", npd.Gamma(2.0, 1.0))
-    late = numpyro.sample("late", npd.Gamma(2.0, 1.0))
+    early = numpyro.sample("early", npd.Gamma(*GAMMA))
+    late = numpyro.sample("late", npd.Gamma(*GAMMA))
     numpyro.sample("y", npd.Poisson(jnp.where(jnp.arange(YEARS) < when, early, late)).to_event(1), obs=EVENTS)
 
 
@@ -285,6 +289,7 @@ POSTERIORS = {
         lambda: known.two_modes(2.0, 0.5, 1.5, 0.7), "quadrature",
     ),
     "change point": Posterior(
-        change().condition({"y": EVENTS}), numpyro_change, lambda: known.change(EVENTS, 2.0, 1.0), "summed",
+        change().condition({"y": EVENTS}), numpyro_change, lambda: known.change(EVENTS, *GAMMA), "summed",
+        {"when": ppl.estimators.Enumerate()},
     ),
 }  # fmt: skip

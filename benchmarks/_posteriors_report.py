@@ -1,97 +1,75 @@
-"""The printed tables of `posteriors.py`, from the same data as its JSON; and its bars."""
+"""The printed tables of `posteriors.py`, from the lines of its file."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from _posteriors_method import Cell
+from _log import Line
+from _posteriors_method import Cell, Sizes
+from _posteriors_problems import POSTERIORS
 from _timing import table
 
-EXACT = {
-    "mean field": (),
-    "ASVI": ("local level",),
-    "full rank": ("regression", "local level"),
-    "Laplace": ("regression", "local level"),
-    "SMC": ("local level",),
-    "NUTS": (
-        "coin",
-        "counts",
-        "regression",
-        "unknown noise",
-        "local level",
-        "eight schools, apart",
-        "logistic",
-    ),
-}
-"""Where a method can be right but for noise."""
-
-EXACT_BAR = 0.1
-"""Standard deviations that such a method may be off."""
-
-SLACK = 0.1
-"""How much further than NumPyro's same method ours may be off: both are trained by noisy steps."""
+Rows = dict[str, dict[str, Any]]
 
 
-def _shown(cell: Cell | None, part: str) -> str:
-    if cell is None:
-        return ""
-    return "-" if cell.reason else f"{getattr(cell, part):.2f}"
+def rows(lines: list[Line], names: list[str], sizes: Sizes) -> Rows:
+    """By posterior: how it is known, and its cells by method and library; the last of each."""
+    found: Rows = {name: {"how": POSTERIORS[name].how, "cells": {}} for name in names}
+    for line in lines:
+        if line["kind"] == "cell" and line["sizes"] == list(sizes) and line["posterior"] in found:
+            cells = found[line["posterior"]]["cells"].setdefault(line["method"], {})
+            cells[line["library"]] = Cell(*(line[name] for name in Cell._fields))
+    return found
 
 
-def of(data: dict[str, Any], part: str) -> str:
-    """A row for each posterior, a column for each method; ours, and NumPyro's after a stroke."""
-    methods = list(dict.fromkeys(m for row in data["rows"].values() for m in row["cells"]))
-    rows = []
-    for name, row in data["rows"].items():
-        shown = []
-        for method in methods:
-            cells = row["cells"].get(method, {})
-            texts = [_shown(cells.get(library), part) for library in ("ppl", "NumPyro")]
-            shown.append(" / ".join(text for text in texts if text))
-        rows.append((name, row["how"], *shown))
-    return table(("posterior", "known by", *methods), rows)
+def _texts(cells: dict[str, Cell], part: str, libraries: tuple[str, ...]) -> list[str]:
+    """In the order of the libraries; nothing of a best that is not known."""
+    known = {library: cell for library, cell in cells.items() if library != "optimum" or not cell.reason}
+    unknown = ["?"] if known and "ppl" not in known else []  # not measured yet
+    return unknown + [_shown(known[library], part) for library in libraries if library in known]
 
 
-def reasons(data: dict[str, Any]) -> str:
-    """Why some cells are empty: each reason once."""
-    found: dict[str, list[str]] = {}
-    for name, row in data["rows"].items():
+def _shown(cell: Cell, part: str) -> str:
+    if cell.failed:
+        return "FAILED"
+    return "-" if cell.reason else f"{getattr(cell, part):.{1 if part == 'seconds' else 2}f}"
+
+
+def of(found: Rows, part: str, libraries: tuple[str, ...]) -> str:
+    """A row for each posterior, a column for each method; the libraries' figures between strokes."""
+    methods = list(dict.fromkeys(m for row in found.values() for m in row["cells"]))
+    shown = []
+    for name, row in found.items():
+        texts = [" / ".join(_texts(row["cells"].get(m, {}), part, libraries)) for m in methods]
+        shown.append((name, row["how"], *texts))
+    return table(("posterior", "known by", *methods), shown)
+
+
+def reasons(found: Rows) -> str:
+    """Why some cells have no figures: each reason once."""
+    said: dict[str, list[str]] = {}
+    for name, row in found.items():
         for method, cells in row["cells"].items():
             for library, cell in cells.items():
-                if cell.reason:
-                    found.setdefault(f"{library}, {method}: {cell.reason.splitlines()[0][:160]}", []).append(
-                        name
-                    )
-    return "\n".join(f"- {', '.join(names)}. {reason}" for reason, names in found.items())
+                if cell.reason and library != "optimum":
+                    what = "FAILED: " if cell.failed else ""
+                    said.setdefault(f"{library}, {method}: {what}{cell.reason}", []).append(name)
+    return "\n".join(f"- {', '.join(names)}. {reason}" for reason, names in said.items())
 
 
-def report(data: dict[str, Any]) -> str:
+def report(lines: list[Line], found: Rows) -> str:
+    runs = {f"{line['date']}, {line['machine']}" for line in lines if line["kind"] == "run"}
+    cells = [cell for row in found.values() for own in row["cells"].values() for cell in own.values()]
+    seconds = sum(cell.seconds for cell in cells if not cell.reason)
+    all_three, two = ("ppl", "NumPyro", "optimum"), ("ppl", "NumPyro")
     parts = [
-        f"Posteriors with known moments; {data['date']}, {data['machine']}, {data['seconds']:.0f} s.",
-        "The largest error of a mean, in true standard deviations: ppl / NumPyro.",
-        of(data, "mean"),
-        "The largest error of a standard deviation, |log(sd / true sd)|: ppl / NumPyro.",
-        of(data, "sd"),
-        "Seconds, with compiling: ppl / NumPyro.",
-        of(data, "seconds"),
-        reasons(data),
+        f"Posteriors with known moments; {'; '.join(sorted(runs))}; {seconds:.0f} s of processor time.",
+        "The largest error of a mean, in true standard deviations: ppl / NumPyro / the family's best.",
+        of(found, "mean", all_three),
+        "The largest error of a standard deviation, |log(sd / true sd)|: ppl / NumPyro / the family's best.",
+        of(found, "sd", all_three),
+        "Seconds of processor time, with compiling: ppl / NumPyro.",
+        of(found, "seconds", two),
+        reasons(found),
     ]
     return "\n\n".join(part for part in parts if part)
-
-
-def bars(data: dict[str, Any]) -> list[tuple[str, bool]]:
-    """What our figures must reach, and whether they do."""
-    found = []
-    for name, row in data["rows"].items():
-        for method, cells in row["cells"].items():
-            own, other = cells.get("ppl"), cells.get("NumPyro")
-            if own is None:
-                continue
-            if name in EXACT.get(method, ()):
-                text = f"{name}, {method}: within {EXACT_BAR}: mean {own.mean:.3f}, sd {own.sd:.3f}"
-                found.append((text, max(own.mean, own.sd) < EXACT_BAR))
-            if other is not None and not other.reason:
-                worse = not own.reason and max(own.mean - other.mean, own.sd - other.sd) < SLACK
-                text = f"{name}, {method}: not worse than NumPyro's: {own.mean:.3f}, {own.sd:.3f}; "
-                found.append((text + f"{other.mean:.3f}, {other.sd:.3f}", worse))
-    return found

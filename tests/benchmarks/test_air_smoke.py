@@ -17,7 +17,7 @@ from models.air.data import split
 from models.air.nets import Sizes
 
 MODULES = ("air", "air_steps", "_air_report", "_air_plan", "_air_checks", "_air_plot")
-OTHERS = ("_air_hand", "_air_genjax", "_timing", "_contest", "_problem")
+OTHERS = ("_log", "_air_hand", "_air_genjax", "_timing", "_contest", "_problem")
 TINY = Sizes(canvas=24, window=4, what=3, hidden=5, lstm=4)
 
 
@@ -71,15 +71,25 @@ def test_tables_count_seeds_and_say_when_the_plateau_is_left(bench: Any) -> None
     assert [held for text, held in bench.air_report.bars(late) if "leaves the plateau" in text] == [False]
 
 
-def test_a_file_is_gone_on_with_and_drawn(bench: Any, tmp_path: Path) -> None:
+def test_a_file_is_gone_on_with_and_drawn(bench: Any, tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "found.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines(bench, 0.96)))
     log = bench.air.Log(file)
     setting = bench.air_plan.Setting(1e-3, 0.1, 32, 1)
     run = bench.air_plan.Run(bench.air_plan.BETTER, "MVD", setting, 2)
-    assert log.has(run)
-    assert not log.has(run._replace(seed=3)) and not log.has(run._replace(setting=setting._replace(epochs=2)))
+    has = bench.air.has
+    assert has(log, run)
+    assert not has(log, run._replace(seed=3))
+    assert not has(log, run._replace(setting=setting._replace(epochs=2)))
+    plan = bench.air_plan.Profile([run, run._replace(seed=3), run._replace(strategy="ENUM")], 1, 1, (0,))
+    assert bench.air.tasks(plan, log) == [[run._replace(seed=3)], [run._replace(strategy="ENUM")]]
     bench.air.main("quick", file, only_report=True)
+    assert "seed 14" in capsys.readouterr().out  # of the runs that are missing
+    with file.open("a") as stream:
+        stream.write('{"kind": "epo')  # a process that was stopped
+    log.add(kind="run")
+    log.read()
+    assert log.lines == [*lines(bench, 0.96), {"kind": "run"}]
     assert file.with_suffix(".png").stat().st_size > 10_000
 
 

@@ -12,9 +12,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import _posteriors_numpyro
+import _posteriors_optimum
 import _posteriors_ours
+import posteriors
 from _posteriors_method import QUICK, Cannot, Draws, moments
-from _posteriors_problems import EFFECT, ERROR, POSTERIORS
+from _posteriors_problems import BLOOD, EFFECT, ERROR, POSTERIORS
 
 GRIDS: dict[str, dict[str, Any]] = {
     "coin": {"p": np.linspace(0, 1, 2002)[1:-1]},
@@ -91,3 +93,42 @@ def test_every_method_runs():
             assert abs(moments(draws).mean["p"] - 0.64) < 0.06
     with pytest.raises(Cannot, match="summed out"):
         _posteriors_numpyro.METHODS["mean field"](POSTERIORS["change point"], jax.random.key(0), QUICK)
+
+
+def test_an_error_is_a_cell_and_ours_tells_in_the_exit_status(monkeypatch, tmp_path, capsys):
+    """Of a peer it is a note; what the file has is not measured again, what failed is."""
+    calls = []
+
+    def broken(posterior, key, sizes):
+        calls.append("broken")
+        raise ValueError("nothing\nat all")
+
+    def right(posterior, key, sizes):
+        calls.append("right")
+        return Draws({"p": np.random.default_rng(0).beta(9, 5, 1000)})
+
+    file = tmp_path / "found.jsonl"
+    monkeypatch.setattr(posteriors, "LIBRARIES", {"ppl": {"NUTS": right}, "NumPyro": {"NUTS": broken}})
+    posteriors.main(["coin"], quick=True, file=file)
+    assert "NumPyro, NUTS: FAILED: ValueError: nothing" in capsys.readouterr().out
+    monkeypatch.setattr(posteriors, "LIBRARIES", {"ppl": {"NUTS": right, "flow": broken}})
+    with pytest.raises(SystemExit, match="1 bars are missed"):
+        posteriors.main(["coin"], quick=True, file=file)
+    assert "MISSED  coin, flow: ValueError: nothing" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        posteriors.main(["coin"], quick=True, file=file)
+    assert calls == ["right", "broken", "broken", "broken"]
+
+
+def test_the_best_normal_is_the_posterior_where_that_is_one():
+    """Of a correlated normal posterior: all of it by a full covariance, its known shrinking by none."""
+    posterior = POSTERIORS["regression"]
+    truth, key = posterior.moments(), jax.random.key(0)
+    full, independent = (
+        moments(_posteriors_optimum.METHODS[name](posterior, key, QUICK))
+        for name in ("full rank", "mean field")
+    )
+    np.testing.assert_allclose(full.mean["b"], truth.mean["b"], atol=2e-3 * truth.sd["b"].min())
+    np.testing.assert_allclose(full.sd["b"], truth.sd["b"], rtol=5e-3)
+    precision = 1 + (BLOOD**2).sum(0) / 0.9**2  # the diagonal, whose inverse mean field has as variances
+    np.testing.assert_allclose(independent.sd["b"], precision**-0.5, rtol=5e-3)

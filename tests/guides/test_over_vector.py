@@ -146,6 +146,21 @@ def test_laplace_of_a_skewed_posterior_is_stirlings_formula():
     np.testing.assert_allclose(found.log_normalizer, truth, atol=1e-4)
 
 
+def test_laplace_where_rounding_leaves_the_precision_asymmetric():
+    """Off its diagonal, by an orthogonal design, there is nothing but rounding."""
+    design = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+
+    @ppl.gen
+    def regression():
+        x = ppl.normal(jnp.zeros(6), 1.0) @ "x"
+        ppl.normal(jnp.asarray(design, float) @ x, 0.01) @ "y"
+
+    seen = np.arange(6) / 10
+    found = laplace(regression().condition({"y": jnp.asarray(seen, float)}), start={"x": jnp.zeros(6)})
+    np.testing.assert_allclose(found.mode["x"], design.T @ seen / (1 + 1e-4), atol=1e-5)
+    np.testing.assert_allclose(found.measure.law.covariance_matrix, np.eye(6) / 10_001, atol=1e-9)
+
+
 def test_laplace_says_where_there_is_no_mode():
     @ppl.gen
     def saddle():

@@ -73,6 +73,20 @@ def test_divergences_are_counted_and_warned_about():
     assert found.divergent.sum() > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*diverged")  # at the lower one
+def test_steps_are_adapted_to_the_acceptance_that_is_asked_for():
+    """A higher one gives smaller steps, of which more are accepted."""
+    banana = ppl.gen(lambda: ppl.normal((ppl.normal(0.0, 1.0) @ "x") ** 2, 0.3) @ "y")
+    found = {
+        wanted: ppl.infer.chains(banana(), HMC(0.1, 5, acceptance=wanted), key=KEY, draws=500, warmup=300)
+        for wanted in (0.6, 0.95)
+    }
+    means = {wanted: float(chains.acceptance.mean()) for wanted, chains in found.items()}
+    assert means[0.6] < 0.8 < 0.9 < means[0.95]
+    with pytest.raises(ValueError, match="acceptance lies between zero and one, got 1"):
+        NUTS(acceptance=1)
+
+
 def test_chains_that_disagree_have_a_large_rhat():
     modes = ppl.gen(
         lambda: ppl.mixture(ppl.normal(jnp.array([-30.0, 30.0]), 1.0), probs=jnp.ones(2) / 2) @ "x"

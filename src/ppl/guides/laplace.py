@@ -97,8 +97,9 @@ def laplace(
             "laplace checks that it has found a mode, which inside a transformation such as jax.jit it "
             f"cannot ({user_line()}). Call it outside."
         )
-    root = _root(latent, found)
-    normal = npd.MultivariateNormal(found.vector, precision_matrix=found.precision)
+    precision = _symmetric(latent, found)
+    root = jnp.linalg.cholesky(precision)
+    normal = npd.MultivariateNormal(found.vector, precision_matrix=precision)
     decrement = 0.5 * jnp.sum(solve_triangular(root, found.slope, lower=True) ** 2)
     if not decrement <= 0.01:
         raise UnsupportedProgram(
@@ -157,11 +158,11 @@ def _newton(latent: Unconstrained, vector: jax.Array) -> _Found:
     return jax.lax.scan(step, at(vector), length=3)[0]
 
 
-def _root(latent: Unconstrained, found: _Found) -> jax.Array:
-    """The Cholesky factor of the precision.
+def _symmetric(latent: Unconstrained, found: _Found) -> jax.Array:
+    """The precision, which rounding leaves a little asymmetric, with a Cholesky factor.
 
     Raises:
-        NonFiniteObjective, UnsupportedProgram: there is none.
+        NonFiniteObjective, UnsupportedProgram: it has none.
     """
     precision = np.asarray(found.precision)
     precision = (precision + precision.T) / 2
@@ -180,4 +181,4 @@ def _root(latent: Unconstrained, found: _Found) -> jax.Array:
             "has no mode there, or is flat. Give another `start`, a prior that bounds it, or fit "
             "`ppl.guides.FullRank`."
         )
-    return jnp.linalg.cholesky(jnp.asarray(precision))
+    return jnp.asarray(precision)

@@ -168,8 +168,8 @@ def _checked(found: _Found, target: Measure, move: Move) -> Chains:
     if divergent := int(np.sum(found.chains.divergent)):
         warnings.warn(
             f"{divergent} of {found.chains.divergent.size} steps diverged: {move!r} misses where the density "
-            f"of {target!r} is strongly curved, and its draws are biased. Choose a smaller step size, more "
-            "warmup, or another parameterization.",
+            f"of {target!r} is strongly curved, and its draws are biased. Choose a smaller step size (where "
+            "it is adapted, an `acceptance` nearer to one), more warmup, or another parameterization.",
             RuntimeWarning,
             stacklevel=3,
         )

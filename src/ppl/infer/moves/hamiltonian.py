@@ -22,6 +22,12 @@ class Hamiltonian(RealMove):
 
     step_size: Any
     inverse_mass_matrix: Any
+    acceptance: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.acceptance < 1:
+            raise ValueError(f"acceptance lies between zero and one, got {self.acceptance!r}")
 
     @property
     @abstractmethod
@@ -45,6 +51,7 @@ class Hamiltonian(RealMove):
             self.kind,
             here.log_density,
             initial_step_size=self.step_size,
+            target_acceptance_rate=self.acceptance,
             adaptation_info_fn=_nothing,
             **self.further,
         )
@@ -60,7 +67,7 @@ def _nothing(*_: Any) -> None:
 _DATA = ["step_size", "inverse_mass_matrix"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=_DATA, meta_fields=["steps", "only"])
+@partial(jax.tree_util.register_dataclass, data_fields=_DATA, meta_fields=["steps", "only", "acceptance"])
 @dataclass(frozen=True)
 class HMC(Hamiltonian):
     """Hamiltonian Monte Carlo in unconstrained space, with trajectories of a fixed number of leapfrog steps.
@@ -71,6 +78,8 @@ class HMC(Hamiltonian):
         inverse_mass_matrix: about the covariance of the target in unconstrained space: a vector for a
             diagonal one, or a matrix. By default the identity.
         only: the addresses that move, or what they begin with; the others are held fixed.
+        acceptance: which step size `ppl.infer.chains` adapts to: the one with this mean probability of
+            acceptance. Nearer to one the steps are smaller, for a density that is strongly curved somewhere.
 
     In `ppl.infer.chains` step size and mass matrix are adapted during warmup.
 
@@ -89,6 +98,7 @@ class HMC(Hamiltonian):
     steps: int
     inverse_mass_matrix: Any = None
     only: Any = ()
+    acceptance: float = 0.8
 
     @property
     @override
@@ -101,7 +111,7 @@ class HMC(Hamiltonian):
         return blackjax().hmc
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=_DATA, meta_fields=["doublings", "only"])
+@partial(jax.tree_util.register_dataclass, data_fields=_DATA, meta_fields=["doublings", "only", "acceptance"])
 @dataclass(frozen=True)
 class NUTS(Hamiltonian):
     """The no-U-turn sampler in unconstrained space: Hamiltonian trajectories that end where they turn.
@@ -112,6 +122,8 @@ class NUTS(Hamiltonian):
             diagonal one, or a matrix. By default the identity.
         doublings: a trajectory has at most two to this power steps.
         only: the addresses that move, or what they begin with; the others are held fixed.
+        acceptance: which step size `ppl.infer.chains` adapts to: the one with this mean probability of
+            acceptance. Nearer to one the steps are smaller, for a density that is strongly curved somewhere.
 
     In `ppl.infer.chains` step size and mass matrix are adapted during warmup. As a move of particles it waits
     for the longest trajectory among them; `HMC` does not.
@@ -127,6 +139,7 @@ class NUTS(Hamiltonian):
     inverse_mass_matrix: Any = None
     doublings: int = 10
     only: Any = ()
+    acceptance: float = 0.8
 
     @property
     @override
