@@ -96,7 +96,8 @@ def beside_numpyro(found: Rows) -> Judged:
     judged = []
     for name, method, own in _own(found):
         other = found[name]["cells"][method].get("NumPyro")
-        if other is not None and not other.reason:
+        refused = own.reason and not own.failed
+        if other is not None and not other.reason and not refused:
             close = max(own.mean - other.mean, own.sd - other.sd) < SLACK
             text = f"{name}, {method}: {_both(own)}; NumPyro's {_both(other)}, at most {SLACK} better"
             judged.append((text, close))

@@ -30,7 +30,8 @@ class Flow(OverVector):
     Args:
         target: a conditioned program, or one without observations.
         make: `(key, base_dist) -> flow`, such as `lambda key, base: flowjax.flows.coupling_flow(key,
-            base_dist=base, ...)`, or a flow. By default a masked autoregressive flow whose draws are quick.
+            base_dist=base, ...)`, or a flow. By default a masked autoregressive flow of three layers, whose
+            draws are quick.
 
     Parameters are `{"flow": ..., "loc": (d,), "log_scale": (d,)}`, where the first is the flow, an Equinox
     module, with only those arrays that are trained.
@@ -151,8 +152,9 @@ jax.tree_util.register_pytree_node(FlowTransform, _flatten, _unflatten)
 
 
 def _default(key: jax.Array, base: Any) -> Any:
+    """Three layers, as in NumPyro: scales multiply from layer to layer, and flowjax's eight may overflow."""
     flowjax, _, _ = _libraries()
-    return flowjax.flows.masked_autoregressive_flow(key, base_dist=base, invert=False)
+    return flowjax.flows.masked_autoregressive_flow(key, base_dist=base, flow_layers=3, invert=False)
 
 
 def _parted(flow: Any) -> tuple[Any, Any]:
