@@ -42,10 +42,13 @@ def _is_float(parameter: Any) -> bool:
 
 
 def transformed(distribution: Any) -> tuple[Any, list[Any]] | None:
-    """The distribution that is transformed, and the transforms in their order; `None` for others."""
+    """The distribution that is transformed, and the transforms in their order.
+
+    `None` for others, and for a class that states its support itself.
+    """
     while isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
         distribution = distribution.base_dist
-    if isinstance(distribution, dist.TransformedDistribution):
+    if isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution):
         return distribution.base_dist, distribution.transforms
     return None
 

@@ -251,7 +251,8 @@ def _choice(equation: Any, values: list[Value], walk: _Walk) -> Value:
         _check_controls(site, estimator, site.one_lane([v.aval for v in equation.invars]), walk)
     if discrete:
         return atom([whole])
-    (lower, upper), drawn = _bounds(distribution, shaped, walk), _support(distribution)[2]
+    lane = site.one_lane([v.aval for v in equation.invars])[0]
+    (lower, upper), drawn = _bounds(distribution, lane, walk), _support(distribution)[2]
     moves = estimator.pathwise and parameters.moves
     return replace(
         whole, moves=moves, tangent=moves and parameters.tangent, noise=whole.noise | {site},
@@ -312,15 +313,15 @@ def _support(distribution: Any) -> tuple[Any, Any, str]:
     return end("lower_bound"), end("upper_bound"), "" if vars(support) else type(support).__name__
 
 
-def _bounds(distribution: Any, shaped: Any, walk: _Walk) -> tuple[Any, Any]:
+def _bounds(distribution: Any, lane: Any, walk: _Walk) -> tuple[Any, Any]:
     """The open interval that almost every draw lies in; of what is transformed, through its transforms."""
     found = _support(distribution)[:2]
-    parts, like_parts = walk.supports.transformed(distribution), walk.supports.transformed(shaped)
+    parts, like_parts = walk.supports.transformed(distribution), walk.supports.transformed(lane)
     if found != (None, None) or parts is None or like_parts is None:
         return found
     (base, steps), (like_base, like_steps) = parts, like_parts
     value = Value(bounds=_bounds(base, like_base, walk))
-    x = jax.eval_shape(lambda d: d.sample(jax.random.key(0)), like_base)
+    x = jax.ShapeDtypeStruct(like_base.shape(), jnp.result_type(float))
     for transform, like in zip(steps, like_steps, strict=True):
         jaxpr, x = jax.make_jaxpr(lambda t, x: t(x), return_shape=True)(like, x)
         known = [leaf if isinstance(leaf, Value) else constant(leaf) for leaf in jax.tree.leaves(transform)]
