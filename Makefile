@@ -15,7 +15,8 @@ PEERS := .venv-peers
 # The tests that `make test-oldest` runs against the oldest JAX: what touches JAX's inner parts.
 OLDEST_TESTS := $(wildcard tests/test_architecture.py tests/transforms tests/train)
 # The tests that are compiled as users compile; the others go without XLA's optimizations, to save time.
-OPTIMIZED_TESTS := tests/train tests/faults tests/docs tests/examples tests/laws/test_statistics.py
+OPTIMIZED_TESTS := tests/train tests/faults tests/docs tests/examples tests/laws/test_statistics.py \
+  tests/distributions/test_weak_derivatives.py
 # One process for each processor, of which each takes some 2 GB; at most eight.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n : 8)))
 MINUTES ?= 60
