@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from ppl.choices import Choices
 from ppl.families import categorical
 from ppl.infer.optional import blackjax
+from ppl.infer.stacked import at
 from ppl.measure import Measure
 from ppl.program import Conditioned, gen
 
@@ -123,8 +124,7 @@ class Algorithm(ABC):
         """Inside a program: the free form. Which particle it is, is a choice at `"particle"`."""
         made = self.run(target)
         index = one_of(made.log_weights)
-        choices: Any = jax.tree.map(lambda x: x[index], made.choices)
-        return Sample(choices, made.log_density[index], made.log_normalizer)
+        return Sample(at(made.choices, index), made.log_density[index], made.log_normalizer)
 
     @abstractmethod
     def log_normalizer(self, target: Measure) -> jax.Array:

@@ -24,6 +24,7 @@ from ppl.infer.algorithm import (
 from ppl.infer.chain import Chain, Moved, State, chain
 from ppl.infer.moves.metropolis import metropolis
 from ppl.infer.resampling import Multinomial, Resampling, check_threshold
+from ppl.infer.stacked import alone, at, prepended, rest, with_first
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, log_mean_exp
 
@@ -155,19 +156,19 @@ class SMC(Algorithm):
             number, part = inputs
             goes_on = number < model.length - 1
             moved = every(lambda part, state: model.step(part, number, state), part, states)
-            line = _first(moved)
+            line = at(moved, 0)
             if keeps and self.moves:
                 # What the retained particle was before it was moved here: the kernel is its own reversal.
-                moved = _led(self._redrawn(model, number, goes_on, _first(states), line), moved)
+                moved = with_first(self._redrawn(model, number, goes_on, at(states, 0), line), moved)
             weights = weights + moved.weight
             ancestors, weights, total = self._resampled(goes_on, weights, total, keeps)
             if self.moves:
-                states, moved, densities = _at((states, moved, densities), ancestors)
+                states, moved, densities = at((states, moved, densities), ancestors)
                 redraw = lambda state, moved: self._redrawn(model, number, goes_on, state, moved)
                 moved = jax.vmap(redraw)(states, moved)
-                moved = _led(line, moved) if keeps else moved
+                moved = with_first(line, moved) if keeps else moved
             else:
-                moved, densities = _at((moved, densities), ancestors)
+                moved, densities = at((moved, densities), ancestors)
             carry = (moved.state, weights, densities + moved.log_density, total)
             return carry, (moved.records, moved.outputs, ancestors)
 
@@ -219,24 +220,8 @@ def _every(count: int, function: Callable[..., Any], part: Any, *states: Any) ->
     free = lambda *states: function({}, *states)
     if part is None:
         return jax.vmap(free)(*states)
-    first = function(part, *_first(states))
-    if count == 1:
-        return jax.tree.map(lambda x: x[None], first)
-    others = jax.vmap(free)(*jax.tree.map(lambda x: x[1:], states))
-    return jax.tree.map(lambda x, rest: jnp.concatenate([x[None], rest]), first, others)
-
-
-def _first(particles: Any) -> Any:
-    return jax.tree.map(lambda x: x[0], particles)
-
-
-def _led(first: Any, particles: Any) -> Any:
-    """The particles with another first one."""
-    return jax.tree.map(lambda x, all_of_them: all_of_them.at[0].set(x), first, particles)
-
-
-def _at(particles: Any, ancestors: jax.Array) -> Any:
-    return jax.tree.map(lambda x: x[ancestors], particles)
+    first = function(part, *at(states, 0))
+    return alone(first) if count == 1 else prepended(first, jax.vmap(free)(*rest(states)))
 
 
 def _picked(cloud: Cloud, index: Any) -> Mapping[Any, Any]:

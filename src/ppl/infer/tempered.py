@@ -17,6 +17,7 @@ from ppl.infer.algorithm import Algorithm, Particles, Retained, effective
 from ppl.infer.bridge import Bridge, bridge
 from ppl.infer.moves.move import Move
 from ppl.infer.resampling import Multinomial, Resampling, check_threshold
+from ppl.infer.stacked import alone, at, prepended, rest
 from ppl.measure import Measure
 from ppl.objectives.particles import at_least, log_mean_exp
 
@@ -116,7 +117,7 @@ class Annealed(Algorithm):
         before = jnp.concatenate([jnp.zeros_like(after[:1]), after[:-1]])
         line = None if retained is None else self._past(path, after, retained)
         choices = _led(None if line is None else line.first, self.particles, path.draw)
-        zeros = jnp.zeros(self.particles, jax.eval_shape(path.log_ratio, _one(choices), 0.0, 1.0).dtype)
+        zeros = jnp.zeros(self.particles, jax.eval_shape(path.log_ratio, at(choices, 0), 0.0, 1.0).dtype)
 
         def step(cloud: Cloud, inputs: Any) -> Any:
             before, after, given = inputs
@@ -140,12 +141,12 @@ class Annealed(Algorithm):
 
     def _moved(self, path: Bridge, temperature: Any, choices: Choices, given: Choices | None) -> Choices:
         density = path.at(temperature)
-        free = choices if given is None else jax.tree.map(lambda x: x[1:], choices)
+        free = choices if given is None else rest(choices)
         count = self.particles - (given is not None)
         if count == 0:
-            return jax.tree.map(lambda x: x[None], given)
+            return alone(given)
         moved = jax.vmap(lambda x: self.move.step(density, x)[0])(free)
-        return moved if given is None else _before(given, moved)
+        return moved if given is None else prepended(given, moved)
 
     def _resampled(self, cloud: Cloud, keeps: bool) -> Cloud:
         return cloud
@@ -220,7 +221,7 @@ def resampled(scheme: Resampling, cloud: Cloud, keeps: bool = False) -> Cloud:
     """Inside a program: particles resampled by their weights; with `keeps`, the first stays."""
     weights = cloud.log_weights
     ancestors = scheme.lines(weights, keeps)
-    choices: Any = jax.tree.map(lambda x: x[ancestors], cloud.choices)
+    choices = at(cloud.choices, ancestors)
     return Cloud(choices, jnp.zeros_like(weights), cloud.log_total + log_mean_exp(weights))
 
 
@@ -263,14 +264,6 @@ def _led(first: Choices | None, count: int, draw: Any) -> Choices:
     """The first, if there is one, and as many draws as there are others."""
     others = count - (first is not None)
     if others == 0:
-        return jax.tree.map(lambda x: x[None], first)
+        return alone(first)
     drawn = jax.vmap(lambda _: draw())(jnp.arange(others))
-    return drawn if first is None else _before(first, drawn)
-
-
-def _before(first: Choices, others: Choices) -> Choices:
-    return jax.tree.map(lambda x, rest: jnp.concatenate([x[None], rest]), first, others)
-
-
-def _one(choices: Choices) -> Choices:
-    return jax.tree.map(lambda x: x[0], choices)
+    return drawn if first is None else prepended(first, drawn)
