@@ -227,8 +227,9 @@ def test_refusals():
         SMC(0)
     with pytest.raises(ValueError, match="threshold"):
         SMC(3, threshold=1.5)
-    with pytest.raises(ValueError, match="moves"):
-        SMC(3, moves=-1)
+    for moves in (-1, 1.5):
+        with pytest.raises(ValueError, match="moves"):
+            SMC(3, moves=moves)
     with pytest.raises(ppl.UnsupportedProgram, match=r"one lax\.scan.*found: none"):
         ppl.normalize(coin(0.4).condition({"x": True}), SMC(3)).simulate(KEY)
     with pytest.raises(ppl.UnsupportedProgram, match=r"resampling=Multinomial\(\)"):

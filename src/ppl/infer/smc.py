@@ -107,8 +107,8 @@ class SMC(Algorithm):
     def __post_init__(self) -> None:
         at_least(1, self.particles, "SMC")
         check_threshold(self.threshold)
-        if self.moves < 0:
-            raise ValueError(f"moves is how often a step is drawn anew, at least 0, got {self.moves}")
+        if not isinstance(self.moves, int) or self.moves < 0:
+            raise ValueError(f"moves is how often a step is drawn anew, at least 0, got {self.moves!r}")
 
     @override
     def sample(self, target: Measure) -> Sample:
