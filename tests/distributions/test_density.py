@@ -112,7 +112,7 @@ def test_one_instance_outside_leaves_the_others_alone():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: npd.Normal(0.0, 1.0),
+        lambda: npd.Laplace(0.0, 1.0),
         lambda: npd.StudentT(3.0, 0.0, 1.0),
         lambda: npd.MultivariateNormal(jnp.zeros(2), jnp.eye(2)),
         lambda: npd.GaussianRandomWalk(1.0, 2),
@@ -128,6 +128,27 @@ def test_a_family_on_the_whole_space_costs_nothing(make):
         return jax.jit(program).lower(value).as_text()
 
     assert lowered(log_density) == lowered(lambda d, v: d.log_prob(v))
+
+
+def test_the_normal_density_has_the_derivatives_of_numpyros(x64):
+    point = jnp.array([0.3, -2.0]), jnp.array(0.7), jnp.array([[0.4], [3.0]])
+    ours = lambda x, loc, scale: jnp.sum(log_density(npd.Normal(loc, scale), x) ** 2)
+    theirs = lambda x, loc, scale: jnp.sum(npd.Normal(loc, scale).log_prob(x) ** 2)
+    every = (0, 1, 2)
+    both = lambda of: jax.jit(lambda p: (of(*p), jax.grad(of, every)(*p), jax.hessian(of, every)(*p)))(point)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), both(ours), both(theirs))
+    # Whole numbers, and parameters without a derivative.
+    slope = jax.grad(lambda scale: log_density(npd.Normal(1, scale), 3))(2.0)
+    np.testing.assert_allclose(slope, 0.0, atol=1e-12)
+    assert jax.grad(lambda x: log_density(npd.Normal(1, 2), x))(3.0) == -0.5
+
+
+def test_a_normal_class_with_a_density_of_its_own_keeps_it():
+    class Half(npd.Normal):
+        def log_prob(self, value):
+            return super().log_prob(value) / 2
+
+    assert log_density(Half(0.0, 1.0), 1.0) == npd.Normal(0.0, 1.0).log_prob(1.0) / 2
 
 
 def test_narrow_floats_are_scored_in_float32():

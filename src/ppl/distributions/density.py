@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import singledispatch
 from typing import Any
 
@@ -13,6 +14,7 @@ from jax.scipy.special import gammaln
 from ppl.distributions.finite_support import support_values
 from ppl.distributions.one_hot import OneHotCategorical
 from ppl.distributions.parameters import check_parameters, parameter_predicates
+from ppl.distributions.standardized import standardized
 from ppl.distributions.support import (
     base_constraint,
     inside,
@@ -159,6 +161,14 @@ def _(distribution: Any, value: Any) -> jax.Array:
     lead = value.shape[: value.ndim - distribution.event_dim]
     shape = jnp.broadcast_shapes(distribution.batch_shape, lead)
     return jnp.broadcast_to(_log_density(distribution.base_dist, value), shape)
+
+
+@_log_density.register(dist.Normal)
+def _(distribution: Any, value: Any) -> jax.Array:
+    if type(distribution).log_prob is not dist.Normal.log_prob:
+        return _with_support(distribution, value)
+    z = standardized(value, distribution.loc, distribution.scale)
+    return -0.5 * z**2 - (jnp.log(distribution.scale) + 0.5 * math.log(2 * math.pi))
 
 
 @_log_density.register(dist.BernoulliProbs)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, override
+from collections.abc import Callable, Mapping
+from typing import Any, override
 
 import jax
 import jax.numpy as jnp
@@ -17,37 +17,7 @@ from ppl.transforms.naming import Name
 from ppl.transforms.one_choice import noise_of, score_choice
 from ppl.transforms.plan import Plan
 from ppl.transforms.position import Here
-
-
-class Target(NamedTuple):
-    """Which instances of which choice a run replaces, and by which of their phantoms.
-
-    Attributes:
-        site: the number of the choice among those that are replaced.
-        group: for each axis of its instances, the remainder of their index by the period.
-        instance: the number of the group.
-        phantom: the number of the phantom.
-    """
-
-    site: Any
-    group: Any
-    instance: Any
-    phantom: Any
-
-    def hits(self, number: int, periods: Sequence[int], index: Sequence[Any]) -> Any:
-        """Where the instances with these indices along each axis are replaced.
-
-        Steps of loops are scalars; the other axes are arrays, and span the result.
-        """
-        arrays = [i for i in index if jnp.ndim(i)]
-        hit = self.site == number
-        for axis, (period, i) in enumerate(zip(periods, index, strict=True)):
-            match = i % max(period, 1) == self.group[axis]
-            if jnp.ndim(match):
-                place = next(n for n, array in enumerate(arrays) if array is i)
-                match = match.reshape(*(-1 if n == place else 1 for n in range(len(arrays))))
-            hit = hit & match
-        return hit
+from ppl.transforms.targets import Target
 
 
 class Derive(Rule):
@@ -113,7 +83,7 @@ class Derive(Rule):
             distribution, estimator = jax.tree.unflatten(site.tree, site.split(operands)[0])
             made = lane(distribution, estimator, token)
         value = made.value
-        if self.target is not None and name in self.index:
+        if self.target is not None and name in self.index and self.target.may_hit(self.index[name]):
             value = self._replace(self.target, name, site, made, here)
         if self.order == 0:
             return Outcome(value)

@@ -14,9 +14,11 @@ where i runs over the instances that are enumerated or measure-valued, `m_{<i}` 
 that come before, and in `x with x_i = u` everything downstream is drawn again from the same noise. A
 measure-valued choice gives the same sum with fewer terms. In the base run each such choice records its
 weights `p_i(u) - q_i(u)`, which are zero in value; the run with one instance replaced is the program run
-again, vectorized over all instances and values. Two consequences:
+again, vectorized over all instances and values of a choice, or of all choices if they are many
+(`ppl.transforms.targets`). Two consequences:
 
-- the derived program holds the program twice at most, however many choices it makes;
+- the derived program holds the program four times at most, however many choices it makes, and twice if they
+  are many;
 - for a first derivative the replaced runs carry no derivative: they are plain simulations.
 
 **Terms.** The result is a sum `r = r_0 + sum_k c_k`, each element of a term `c_k` with a dependence of its
@@ -57,7 +59,6 @@ from ppl.estimators.baselines import Baseline
 from ppl.estimators.protocol import magic_box, moved
 from ppl.noise import Token
 from ppl.site import in_lanes
-from ppl.transforms.derived_run import Target
 from ppl.transforms.interpret import total_dtype
 from ppl.transforms.naming import Name
 from ppl.transforms.occurrences import expectations, occurrences
@@ -65,12 +66,10 @@ from ppl.transforms.plan import JOINT_LIMIT, Plan, instances, kept, plan, static
 from ppl.transforms.position import Here
 from ppl.transforms.returns import gather, spread
 from ppl.transforms.runs import Context, Made, make
+from ppl.transforms.targets import Target, count_of, evaluated, targets
 
 LEVELS = 4
 """How many enumerated choices get a table each; more of them share two."""
-
-CHUNK = 1024
-"""How many replaced runs are evaluated at once, at most."""
 
 
 class Derived(NamedTuple):
@@ -267,7 +266,6 @@ def _replacements(
     names = list(planned.replaced)
     shapes = {name: instances(planned.replaced[name]) for name in names}
     stopped = [stop_gradient(x) for x in arguments]
-    targets = _targets(planned)
 
     def replaced(target: Target) -> Any:
         made = make(context, stopped, 0, fixed, target)
@@ -280,8 +278,8 @@ def _replacements(
         return total
 
     total = jnp.zeros((), total_dtype())
-    if len(targets.site):
-        total = total + jnp.sum(_map(replaced, targets))
+    if (values := evaluated(replaced, planned)) is not None:
+        total = total + jnp.sum(values)
     for name in names:
         if (name, "excess") in records:
             total = total + jnp.sum(records[name, "excess"] * returns[name])
@@ -298,7 +296,7 @@ def _telescope(
 ) -> Any:
     """For every order: the sum of weight times (replaced run - base run), with the boxes of those before."""
     planned, records = context.plan, base.records
-    names, targets = list(planned.replaced), _targets(planned)
+    names = list(planned.replaced)
     weights = jnp.concatenate([records[name, "weights"].reshape(-1) for name in names]).astype(result.dtype)
     offsets = _offsets(planned)
 
@@ -314,8 +312,7 @@ def _telescope(
 
     before = _before(planned, records)
     total = jnp.zeros_like(result)
-    if len(targets.site):
-        values = _map(replaced, targets)
+    if (values := evaluated(replaced, planned)) is not None:
         counts = np.asarray(_phantom_counts(planned))
         boxes = jnp.repeat(magic_box(before), counts, total_repeat_length=len(weights))
         total = jnp.sum(weights * (values - boxes.astype(result.dtype) * result))
@@ -327,13 +324,6 @@ def _telescope(
     return total
 
 
-def _map(function: Callable[[Target], Any], targets: Target) -> Any:
-    count = len(targets.site)
-    if count <= CHUNK:
-        return jax.vmap(function)(targets)
-    return jax.lax.map(function, targets, batch_size=CHUNK)
-
-
 def _offsets(planned: Plan) -> np.ndarray:
     sizes = [item.size for item in planned.replaced.values()]
     return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int)
@@ -343,29 +333,13 @@ def _phantom_counts(planned: Plan) -> list[int]:
     return [item.site.phantoms for item in planned.replaced.values() for _ in range(item.size)]
 
 
-def _targets(planned: Plan) -> Target:
-    """Every group of instances and every phantom, in the order of the flattened weights."""
-    rank = max((len(periods) for periods in planned.periods.values()), default=0)
-    sites, groups, counts, phantoms = [], [], [], []
-    for number, (name, item) in enumerate(planned.replaced.items()):
-        periods = planned.periods[name] if item.size else (0,)
-        grid = np.indices((*periods, item.site.phantoms)).reshape(len(periods) + 1, -1)
-        padded = np.zeros((rank, grid.shape[1]), int)
-        padded[: len(periods)] = grid[:-1]
-        sites.append(np.full(grid.shape[1], number))
-        groups.append(padded.T)
-        counts.append(np.arange(grid.shape[1]) // max(item.site.phantoms, 1))
-        phantoms.append(grid[-1])
-    return Target(*(jnp.asarray(np.concatenate(part)) for part in (sites, groups, counts, phantoms)))
-
-
 def evaluations(jaxpr: Any) -> int:
     """How often the program is run for one first derivative: once, and once more for each replaced run.
 
     An inner expectation counts as if all the rest of the program were run as often as it is.
     """
     planned = plan(jaxpr, 1)
-    replaced = len(_targets(planned).site) if planned.replaced else 0
+    replaced = sum(map(count_of, targets(planned)))
     count = math.prod(map(len, planned.joint.values())) * (1 + replaced)
     inner = [equation.params["jaxpr"] for equation in expectations(jaxpr)]
     return count * (1 + sum(evaluations(held) - 1 for held in inner))

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 
 from ppl.noise import Token
 from ppl.transforms.chain import marginals, weights
-from ppl.transforms.derived_run import Derive, Target
+from ppl.transforms.derived_run import Derive
 from ppl.transforms.interpret import total_dtype, walk
 from ppl.transforms.naming import Name
 from ppl.transforms.plan import Plan
 from ppl.transforms.position import Here, start
 from ppl.transforms.returns import placed
+from ppl.transforms.targets import Target
 
 
 class Context(NamedTuple):
