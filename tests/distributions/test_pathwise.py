@@ -2,7 +2,7 @@
 
 For each float parameter the derivative of E[f(x)] is taken by central differences of a double-exponential
 quadrature of f times the density, whose error is below 1e-8; the estimate is the mean of f'(x) dx/dtheta
-over 100,000 draws. They must agree to 5 standard errors (false alarm 6e-7 a number). `f` is bounded (some
+over 30,000 draws. They must agree to 5 standard errors (false alarm 6e-7 a number). `f` is bounded (some
 families have no mean), skewed, and not periodic (which an angle's gradient must not need).
 """
 
@@ -20,6 +20,7 @@ from ppl.distributions.sampling import draw, is_reparameterized
 from ppl.errors import UnsupportedProgram
 from ppl.noise import Noise
 
+DRAWS = 30_000
 INFINITY = jnp.inf
 REAL, POSITIVE, UNIT, CIRCLE = (-INFINITY, INFINITY), (0.0, INFINITY), (0.0, 1.0), (-np.pi, np.pi)
 always = lambda ends: lambda *parameters: ends
@@ -195,7 +196,7 @@ def test_gradient_of_an_expectation(make, parameters, ends):
 
     @jax.jit
     def gradients(key, *parameters):
-        x = lambda *parameters: draw(make(*parameters), Noise(key), (100_000,))
+        x = lambda *parameters: draw(make(*parameters), Noise(key), (DRAWS,))
         along = lambda tangent: jax.jvp(lambda *p: f(x(*p)), parameters, tuple(tangent))[1]
         return jax.vmap(along)(jnp.eye(len(parameters)))  # the draws are the same for all
 
@@ -212,7 +213,7 @@ def test_gradient_of_an_expectation(make, parameters, ends):
 def test_gradients_of_vector_families_against_moments():
     """E[x x'] of normals and E[log x] of a Dirichlet have closed-form derivatives."""
     loc, tril = jnp.array([0.5, -1.0]), jnp.array([[1.2, 0.0], [0.3, 0.9]])
-    count, key = 100_000, jax.random.key(8)
+    count, key = DRAWS, jax.random.key(8)
 
     def second(loc, tril):
         x = draw(npd.MultivariateNormal(loc, scale_tril=tril), Noise(key), (count,))
@@ -310,11 +311,10 @@ IMPLICIT = {
 @pytest.mark.parametrize("family", IMPLICIT)
 def test_a_second_derivative_is_refused_where_only_the_first_is_known(family):
     value = lambda t: jnp.sum(jnp.sin(draw(IMPLICIT[family](t), Noise(jax.random.key(0)))))
-    assert jnp.isfinite(jax.grad(value)(2.0))
     assert jnp.isfinite(jax.jit(jax.grad(jax.checkpoint(value)))(2.0))
     for twice in (jax.hessian(value), jax.grad(jax.grad(value)), jax.jit(jax.jacfwd(jax.grad(value)))):
         with pytest.raises(UnsupportedProgram, match=rf"second derivative .* {family}, .*Reinforce\(\)"):
-            twice(2.0)
+            jax.eval_shape(twice, 2.0)
 
 
 def test_a_second_derivative_in_other_parameters_is_given():
@@ -356,7 +356,7 @@ def test_a_truncated_student_moves_as_its_distribution_function_says(x64):
 
 
 def test_gradients_of_matrix_families_against_moments():
-    count, key = 100_000, jax.random.key(9)
+    count, key = DRAWS, jax.random.key(9)
     tril = jnp.array([[1.2, 0.0], [0.3, 0.9]])
     step = jnp.array([[0.4, 0.0], [-0.2, 0.3]])
 
@@ -394,7 +394,7 @@ def test_gradients_of_matrix_families_against_moments():
 
 def test_gradients_of_a_copula_against_its_margins():
     """The margins' own derivatives, and E[n n'] of the normal numbers below."""
-    count, key = 100_000, jax.random.key(10)
+    count, key = DRAWS, jax.random.key(10)
 
     def law(loc, scale, rho):
         return npd.GaussianCopula(npd.Gumbel(loc, scale), jnp.eye(2) + rho * jnp.array([[0.0, 1], [1, 0]]))

@@ -125,8 +125,8 @@ def test_draws_have_a_shape_and_a_dtype_and_are_inside_their_support(example):
     distribution = example.make()
     x = sample(distribution, (100, 200))
     assert x.shape == (100, 200, *distribution.batch_shape, *distribution.event_shape)
-    assert jnp.all(jnp.isfinite(log_density(distribution, x)))
-    numpyros = distribution.sample(jax.random.key(0)).dtype
+    assert jax.jit(lambda x: jnp.all(jnp.isfinite(log_density(distribution, x))))(x)
+    numpyros = jax.eval_shape(distribution.sample, jax.random.key(0)).dtype
     geometric = isinstance(distribution, npd.discrete.GeometricProbs | npd.discrete.GeometricLogits)
     assert x.dtype == (jnp.int32 if geometric else numpyros)  # NumPyro counts failures in floats
 
@@ -144,8 +144,8 @@ def test_lanes_of_a_mapped_token_are_independent(example):
     distribution = jax.tree.map(jnp.asarray, example.make())
     lanes = jnp.zeros(2000, bool)
     lane = lambda token: draw(distribution, Noise(jax.random.key(3), Token(token)))
-    x = np.asarray(jax.jit(jax.vmap(lane))(lanes), np.float64).reshape(2000, -1)
-    alone = np.asarray(sample(distribution, (2000,), seed=4), np.float64).reshape(2000, -1)
+    together = lambda: (jax.vmap(lane)(lanes), draw(distribution, Noise(jax.random.key(4)), (2000,)))
+    x, alone = (np.asarray(some, np.float64).reshape(2000, -1) for some in jax.jit(together)())
     moving = np.argmax(np.ptp(alone, axis=0) > 0)  # the corner of a correlation matrix does not
     x, alone = x[:, moving], alone[:, moving]
     assert st.ks_2samp(x, alone, method="asymp").pvalue > FALSE_ALARM
