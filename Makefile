@@ -49,7 +49,7 @@ demo: .venv/.stamp ## the cone posterior and the autoencoder, with pictures in e
 test: .venv/.stamp ## all tests, and the examples in docstrings
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal tests $(OPTIMIZED_TESTS:%=--ignore=%)
 	PPL_OPTIMIZED=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal $(OPTIMIZED_TESTS)
-	$(BIN)/pytest -n 0 --doctest-modules src/ppl
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --doctest-modules src/ppl
 
 test-oldest: $(OLDEST)/.stamp ## a part of the tests with the oldest JAX and libraries that are allowed
 	$(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(OLDEST_TESTS)
