@@ -44,12 +44,15 @@ def is_whole_space(distribution: Any) -> bool:
     """Whether every real value of the right shape is in the support."""
     if isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
         return is_whole_space(distribution.base_dist)
-    transformed = isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution)
-    if transformed and not fills_codomain(distribution):
-        return False
+    if isinstance(distribution, dist.TransformedDistribution) and not states_support(distribution):
+        return fills_codomain(distribution) and _is_real(_codomain(flat(distribution.transforms)[-1]))
     if support_of(distribution) is None:
         return True
-    return isinstance(base_constraint(support_of(distribution)), type(constraints.real))
+    return _is_real(base_constraint(support_of(distribution)))
+
+
+def _is_real(constraint: Any) -> bool:
+    return isinstance(constraint, type(constraints.real))
 
 
 def states_support(distribution: Any) -> bool:
@@ -67,18 +70,46 @@ def fills_codomain(distribution: Any) -> bool:
 
 def _fill(base: Any, steps: list[Any]) -> bool:
     *before, last = steps
-    domain = base_constraint(last.domain)
-    if isinstance(domain, type(constraints.real)):
+    domain = _domain(last)
+    if _is_real(domain):
         return is_whole_space(base) and all(map(_keeps_whole_space, before))
     # One that says what it is applied to says rightly what it makes of it.
     ranges = {type(constraints.unit_interval), type(constraints.positive)}
-    alike = bool(before) and type(base_constraint(before[-1].codomain)) is type(domain)
+    alike = bool(before) and type(_codomain(before[-1])) is type(domain)
     return alike and type(domain) in ranges and _fill(base, before)
 
 
 def _keeps_whole_space(step: Any) -> bool:
-    ends = base_constraint(step.domain), base_constraint(step.codomain)
-    return all(isinstance(end, type(constraints.real)) for end in ends)
+    return _is_real(_domain(step)) and _is_real(_codomain(step))
+
+
+def _domain(step: Any) -> Any:
+    """The innermost constraint on what a transform takes."""
+    inner = _one_event(step)
+    return _codomain(inner._inv) if isinstance(inner, _Inverse) else base_constraint(inner.domain)
+
+
+def _codomain(step: Any) -> Any:
+    """The innermost constraint on what a transform makes; of a shifted range `dependent`.
+
+    The ends of a shifted range are not asked for: its parameters may be shapes, of which NumPyro cannot
+    tell the sign.
+    """
+    inner = _one_event(step)
+    if isinstance(inner, _Inverse):
+        return _domain(inner._inv)
+    if isinstance(inner, transforms.AffineTransform):
+        return constraints.real if _is_real(inner.domain) else constraints.dependent
+    return base_constraint(inner.codomain)
+
+
+def _one_event(step: Any) -> Any:
+    while isinstance(step, transforms.IndependentTransform):
+        step = step.base_transform
+    return step
+
+
+_Inverse = type(transforms.ExpTransform().inv)
 
 
 def flat(steps: Any) -> list[Any]:
