@@ -173,19 +173,19 @@ BOUNDS = {
 
 @pytest.mark.parametrize("family", BOUNDED)
 def test_detached_and_scored_bounds_of_bounded_choices_have_the_gradient_of_the_bound(family, x64):
-    """Integrated over the guide's noise; the rule is exact to five digits for the tails that two of them have."""
+    """Integrated over the guide's noise."""
 
     @ppl.gen
     def model():
         x = ppl.dist(BOUNDED[family]()) @ "x"
-        ppl.normal(jnp.sin(x) + x, 1.0) @ "y"
+        ppl.normal(x + 0.1 * x**2, 1.0) @ "y"
 
     target = model().condition({"y": 1.3})
     guide = MeanField(target)
-    params = {"x": {"loc": jnp.asarray(0.2), "log_scale": jnp.asarray(-0.7)}}
+    params = {"x": {"loc": jnp.asarray(0.2), "log_scale": jnp.asarray(-1.5)}}
     of = lambda bound: ppl.expectation(lambda p: bound(target, guide(p)))
     for bounds in BOUNDS.values():
         *found, wanted = (integrate(of(bound).grad, KEY, params).mean for bound in bounds)
         for got in found:
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), got, wanted)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, wanted)
     assert np.isfinite(float(of(ppl.objectives.wake_guide(2)).grad(KEY, params)["x"]["loc"]))
