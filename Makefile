@@ -68,7 +68,9 @@ format: .venv/.stamp ## format, and repair what the linter can
 	$(BIN)/ruff check --fix .
 
 bench: .venv/.stamp ## every benchmark, each a table of ratios
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@missed=; for file in benchmarks/[a-z]*.py; do echo "== $$file"; \
+	  $(BIN)/python "$$file" || missed="$$missed $$file"; done; \
+	  if [ -n "$$missed" ]; then echo "these missed a bar or failed:$$missed"; exit 1; fi
 
 bench-peers: $(PEERS)/.stamp ## Pyro on torch, in .venv-peers, so that `make bench` compares with it too
 

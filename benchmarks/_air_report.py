@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import NamedTuple
 
-from _air_plan import BETTER, JUDGED, PLATEAU, Run
+from _air_plan import BETTER, JUDGED, PLATEAU, SEEDS, Run
 from _log import Line
 from _timing import table
 
@@ -170,8 +170,10 @@ def bars(lines: list[Line]) -> list[tuple[str, bool]]:
     for name in JUDGED:
         if name in better:
             accuracy = [run.last["accuracy"] for run in better[name]]
-            text = f"{name}: median accuracy {median(accuracy):.3f} of {len(accuracy)} seeds, at least 0.9"
-            judged.append((text, median(accuracy) >= 0.9))
+            text = (
+                f"{name}: median accuracy {median(accuracy):.3f} of {len(accuracy)} seeds, at least 0.9 of 5"
+            )
+            judged.append((text, median(accuracy) >= 0.9 and len(accuracy) >= len(SEEDS)))
     judged += stays(lines)
     for line in lines:
         if line["kind"] == "ablations":

@@ -115,8 +115,19 @@ def report(data: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+SLOWER = 1.05
+"""How many times as long as the fastest peer's a step of ours may take, in the same loop."""
+
+
+def fastest(cells: dict[str, Any]) -> tuple[str, float]:
+    """The peer whose step is the quickest, and how long it takes."""
+    steps = {name: cell["step"] for name, cell in cells.items() if name != "ppl" and "step" in cell}
+    name = min(steps, key=lambda name: steps[name])
+    return name, steps[name]
+
+
 def bars(data: dict[str, Any]) -> list[tuple[str, bool]]:
-    """What our values must reach, and whether they do."""
+    """What our values and our steps must reach, and whether they do."""
     found = []
     for name, row in data["rows"].items():
         own, optimum = row["cells"]["ppl"], row["optimum"]
@@ -128,4 +139,9 @@ def bars(data: dict[str, Any]) -> list[tuple[str, bool]]:
         found.append((f"{name}: the paper's schedule {text}", reached))
         off = own["converged"]["value"] - optimum
         found.append((f"{name}: converged within {BAR} of {optimum:.4f}: {off:+.4f}", abs(off) < BAR))
+        if any("step" in cell for library, cell in row["cells"].items() if library != "ppl"):
+            peer, step = fastest(row["cells"])
+            ratio = own["step_in_loop"] / step
+            text = f"{name}: a step in the same loop, {ratio:.2f} times {peer}'s, at most {SLOWER}"
+            found.append((text, ratio <= SLOWER))
     return found

@@ -212,14 +212,17 @@ def reason(name: str, library: str, has_pyro: bool) -> str:
 
 
 def bars(rows: dict[str, dict[str, Cell]]) -> list[tuple[str, bool]]:
-    """Not slower than by hand by more than a twentieth, and faster than both peers, by the quick times."""
+    """Not slower than by hand by more than a twentieth, and faster than every form of the peers.
+
+    By the quick times: a median says more of what else the machine does.
+    """
     judged = []
     for name, cells in rows.items():
         for library, cell in cells.items():
             ratio = cells["ppl"].quick / cell.quick
             if library == "hand-written":
                 judged.append((f"{name}: {ratio:.2f} times by hand, at most 1.05", ratio <= 1.05))
-            elif library not in ("ppl", TOGETHER):
+            elif library != "ppl":
                 judged.append((f"{name}: {1 / ratio:.1f} times as fast as {library}", ratio < 1))
     return judged
 
@@ -270,4 +273,5 @@ if __name__ == "__main__":
     parser.add_argument("--no-peers", dest="peers", action="store_false")
     parser.add_argument("--json", dest="file", type=Path, help="where to write all figures")
     parser.add_argument("--pyro", dest="python", type=Path, default=PYRO, help="a Python that has Pyro")
-    main(**vars(parser.parse_args()))
+    data = main(**vars(parser.parse_args()))
+    raise SystemExit(0 if all(held for _, held in bars(data["rows"])) else 1)

@@ -48,6 +48,7 @@ from ppl.objectives import dreg as dreg
 from ppl.objectives import elbo as elbo
 from ppl.objectives import forward_kl as forward_kl
 from ppl.objectives import iwelbo as iwelbo
+from ppl.objectives import scaled as scaled
 from ppl.objectives import sticking_the_landing as sticking_the_landing
 from ppl.objectives import vargrad as vargrad
 from ppl.objectives import vimco as vimco

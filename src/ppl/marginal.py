@@ -76,12 +76,14 @@ def marginal(
         keep: the addresses that are kept, or what they begin with.
         inference: how what is not kept is inferred from what is: an algorithm of `ppl.infer`; a measure over
             it; or a function that makes one of the choices that are kept, `lambda kept: reverse(kept["x"])`.
-            By default it is drawn as the measure itself draws it.
+            By default it is drawn as the measure itself draws it; of an estimated measure, whose choices are
+            made together, it has to be given.
         particles: how many draws, where `inference` is no algorithm.
 
     Raises:
         UnknownAddress: the measure has no choice at an address that is kept.
-        UnsupportedProgram: the measure is conditioned. Normalize it first.
+        UnsupportedProgram: the measure is conditioned: normalize it first. Or it is estimated, some of its
+            choices are kept and others not, and `inference` does not say how these are inferred.
 
     Example:
         >>> import jax, jax.numpy as jnp, ppl

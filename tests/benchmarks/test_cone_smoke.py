@@ -105,6 +105,16 @@ def test_a_value_off_its_optimum_misses_its_bar(bench: Any) -> None:
     assert [held for _, held in bench.report.bars(data)] == [True, True, False, False]
 
 
+@pytest.mark.parametrize(("step", "held"), [(1.04e-5, True), (1.06e-5, False)])
+def test_a_step_slower_than_the_fastest_peers_misses_its_bar(bench: Any, step: float, held: bool) -> None:
+    estimate = {"value": -9.75, "error": 0.001}
+    own = {"paper": estimate, "converged": estimate, "step": 1.0, "step_in_loop": step}
+    cells = {"ppl": own, "GenJAX": {"step": 1e-5}, "NumPyro": {"step": 2e-5}, "Pyro": {"reason": "not run"}}
+    row = {"optimum": -9.7481, "table4": -9.75, "rerun": -9.75, "cells": cells}
+    *_, (text, found) = bench.report.bars({"sizes": bench.problem.FULL._asdict(), "rows": {"HVI": row}})
+    assert found is held and "GenJAX" in text
+
+
 def test_pyro_that_is_not_there_is_not_run(bench: Any, tmp_path: Path) -> None:
     cells = bench.cone.pyro_cells(["ELBO", "IWHVI(5,1)"], bench.problem.QUICK, tmp_path / "python")
     assert all("reason" in cell for cell in cells.values())

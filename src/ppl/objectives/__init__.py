@@ -6,7 +6,8 @@ for its total mass (the evidence) and `q` for the guide.
 
 `elbo`, `iwelbo` and `forward_kl` are the bounds that most are made of. `dreg`, `sticking_the_landing`,
 `vargrad` and `vimco` have the value of one of them, or its expected value, and derivatives of less variance.
-The rest are named `ppl.objectives.NAME`.
+`scaled` makes a bound on all data of a batch. All these are `ppl.NAME` too; the rest are named
+`ppl.objectives.NAME`.
 """
 
 from ppl.objectives.bounds import elbo as elbo
