@@ -17,12 +17,14 @@ Reference: Hesterberg, "Weighted average importance sampling and defensive mixtu
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as npd
+from jax.scipy.special import digamma, polygamma
 
 import ppl
 from models.processes.scale_mixtures import regression
@@ -55,10 +57,15 @@ def conjugate(prior: Scale, number: Any, quadratic: Any) -> Law:
 
 
 def near(law: BurrXII) -> Scale:
-    """The inverse-gamma law with the tail of this one, s^(-c d), and its median: b over about a - 1 / 3."""
-    a = law.c * law.d
-    median = law.scale * jnp.expm1(jnp.log(2.0) / law.d) ** (1.0 / law.c)
-    return Scale(a, median * jnp.maximum(a - 1 / 3, 0.1))
+    """The inverse-gamma law whose log s has the mean and, nearly, the variance of Burr's.
+
+    (s / scale)^c is a quotient of gamma variables of shapes 1 and d; the trigamma function at a is about
+    1 / a + 1 / (2 a^2).
+    """
+    variance = (polygamma(1, 1.0) + polygamma(1, law.d)) / law.c**2
+    a = (1.0 + jnp.sqrt(1.0 + 2.0 * variance)) / (2.0 * variance)
+    mean = jnp.log(law.scale) + (digamma(1.0) - digamma(law.d)) / law.c
+    return Scale(a, jnp.exp(mean + digamma(a)))
 
 
 def defensive(law: Law, proposal: Law) -> Law:
@@ -81,6 +88,23 @@ def log_predictive(found: ppl.infer.Particles, block: Context) -> jax.Array:
     return jax.nn.logsumexp(jax.nn.log_softmax(found.log_weights)[:, None] + each, axis=0)
 
 
+Case = Callable[[Scale, BurrXII], tuple[Law, Callable[..., Law]]]
+CASES: dict[str, Case] = {
+    "inverse gamma, from the prior": lambda prior, burr: (_law(prior), lambda *_: _law(prior)),
+    "inverse gamma, from its posterior": lambda prior, burr: (_law(prior), partial(conjugate, prior)),
+    "Burr XII, from the prior": lambda prior, burr: (burr, lambda *_: burr),
+    "Burr XII, from a near posterior": lambda prior, burr: (burr, partial(conjugate, near(burr))),
+    "Burr XII, from both": lambda prior, burr: (
+        burr, lambda *seen: defensive(burr, conjugate(near(burr), *seen)),
+    ),
+}  # fmt: skip
+"""Of both laws as they were fitted: H, and what proposes for n and q."""
+
+
+def _law(prior: Scale) -> Law:
+    return npd.InverseGamma(*prior)
+
+
 def shares(params: Any, heavy: Any, y: np.ndarray) -> dict[str, list[float]]:
     """What share of the draws the effective ones are, for each of NUMBERS: the mean over windows.
 
@@ -89,25 +113,19 @@ def shares(params: Any, heavy: Any, y: np.ndarray) -> dict[str, list[float]]:
         heavy: of Burr's.
         y: windows, of which the first quarters are seen.
     """
-    prior, burr = regression.prior_scale(params), regression.burr(heavy)
-    inverse_gamma = npd.InverseGamma(*prior)
-    after = lambda *seen: conjugate(near(burr), *seen)
-    cases = {
-        "inverse gamma, from the prior": (inverse_gamma, lambda *_: inverse_gamma),
-        "inverse gamma, from its posterior": (inverse_gamma, lambda *seen: conjugate(prior, *seen)),
-        "Burr XII, from the prior": (burr, lambda *_: burr),
-        "Burr XII, from a near posterior": (burr, after),
-        "Burr XII, from both": (burr, lambda *seen: defensive(burr, after(*seen))),
-    }
     whitened = context(regression.kernel(params, jnp.asarray(times())), jnp.asarray(y)).whitened
     quadratics = jnp.cumsum(whitened**2, axis=1)[:, np.array(NUMBERS) - 1]
-    return {name: _shares(*case, quadratics) for name, case in cases.items()}
+    found = {name: _shares(case, params, heavy, quadratics) for name, case in CASES.items()}
+    return {name: np.asarray(each).mean(0).tolist() for name, each in found.items()}
 
 
-def _shares(law: Law, proposal: Callable[..., Law], quadratics: jax.Array) -> list[float]:
+@partial(jax.jit, static_argnames=("case",))
+def _shares(case: Case, params: Any, heavy: Any, quadratics: jax.Array) -> jax.Array:
+    law, proposal = case(regression.prior_scale(params), regression.burr(heavy))
+
     def one(key: jax.Array, number: jax.Array, quadratic: jax.Array) -> jax.Array:
         return scales(law, number, quadratic, proposal(number, quadratic), key).effective / DRAWS
 
     keys = jax.random.split(jax.random.key(0), quadratics.shape)
     numbers = jnp.broadcast_to(jnp.asarray(NUMBERS, quadratics.dtype), quadratics.shape)
-    return np.asarray(jax.jit(jax.vmap(jax.vmap(one)))(keys, numbers, quadratics)).mean(0).tolist()
+    return jax.vmap(jax.vmap(one))(keys, numbers, quadratics)

@@ -98,7 +98,7 @@ def _shares(axis: Any, figures: Any) -> None:
         numbers = [int(column.removeprefix("n = ")) for column in figures[name]]
         style = ("C0" if "inverse" in name else "C1") + ("o--" if "the prior" in name else "o-")
         means = [np.mean(each) for each in figures[name].values()]
-        axis.plot(numbers, means, style.replace("o-", "s-") if "both" in name else style, ms=4,
+        axis.plot(numbers, means, style.replace("o-", "s:") if "both" in name else style, ms=4,
                   label=name.removeprefix(before))  # fmt: skip
     axis.set(
         title="Weighted draws of the scale", xlabel="observations", ylabel="effective share", ylim=(0, 1.05)

@@ -262,7 +262,10 @@ def _fitted(fits: list[Fitted]) -> Table:
 
 def gradient_spread(method: Method, params: Any, y: np.ndarray, key: jax.Array, draws: int = 64) -> float:
     """The root of the summed variances of the derivatives in the guide's parameters."""
-    data = inputs(y)
-    one = lambda k: method.objective.grad(k, params, data)["guide"]
-    grads = jax.jit(jax.vmap(one))(jax.random.split(key, draws))
+    grads = _gradients(method.objective, params, inputs(y), jax.random.split(key, draws))
     return float(np.sqrt(sum(jnp.var(leaf) for leaf in jax.tree.leaves(grads))))
+
+
+@partial(jax.jit, static_argnames=("objective",))
+def _gradients(objective: ppl.Expectation, params: Any, data: Any, keys: jax.Array) -> Any:
+    return jax.vmap(lambda key: objective.grad(key, params, data)["guide"])(keys)
