@@ -1,8 +1,11 @@
 """Closed forms of the scale mixture against quadrature, SciPy and Monte Carlo; the programs against these."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as npd
 import pytest
 from scipy import stats
 from scipy.integrate import quad
@@ -10,9 +13,10 @@ from scipy.integrate import quad
 from models.common.command import ran
 from models.common.paper import Settings
 from models.processes.kernels import angular, nngp, nngp_variance
-from models.processes.scale_mixtures import classification, regression
+from models.processes.scale_mixtures import classification, forecast, generic, regression, tasks
 from models.processes.scale_mixtures.burr import BurrXII
 from models.processes.scale_mixtures.conjugate import (
+    Context,
     Scale,
     context,
     interpolated,
@@ -77,6 +81,10 @@ def test_a_scale_known_ever_better_gives_the_gaussian_process(x64, covariance):
     off = [np.abs(log_evidence(Scale(a, 0.6 * a), seen) - gaussian).max() for a in (1e3, 1e4, 1e5)]
     # The difference falls like 1 / a.
     assert off[0] / off[1] == pytest.approx(10, rel=0.05) and off[1] / off[2] == pytest.approx(10, rel=0.05)
+    # By how much: with u = q / 2s it is (u^2 - n u + n (n - 2) / 4) / 2a, hence the tails of a = 1000.
+    u, n, a = np.asarray(seen.quadratic) / 1.2, 6, 1e5
+    leading = (u**2 - n * u + n * (n - 2) / 4) / (2 * a)
+    np.testing.assert_allclose(log_evidence(Scale(a, 0.6 * a), seen) - gaussian, leading, rtol=1e-3)
 
 
 def test_divergence_of_inverse_gamma_laws_is_that_of_quadrature(x64):
@@ -93,6 +101,108 @@ def test_burr_is_scipys():
     np.testing.assert_allclose(law.log_prob(values), truth.logpdf(values), rtol=1e-4)
     drawn = law.sample(jax.random.key(0), (4000,))
     assert stats.kstest(np.asarray(drawn, np.float64), truth.cdf).pvalue > 1e-5
+
+
+LAW = BurrXII(3.0, 0.8, 0.5)
+
+
+def over_scales(number: int, quadratic: float, power: int = 1, block: tuple[float, int] = (0.0, 0)) -> float:
+    """int H(s) N(y; 0, s I)^power N(block; 0, s I) ds for Burr's H by SciPy, in u = log s."""
+    truth = stats.burr12(3.0, 0.8, scale=0.5)
+
+    def integrand(u: float) -> float:
+        s = np.exp(u)
+        normal = lambda q, n: np.exp(-q / (2 * s)) * (2 * np.pi * s) ** (-n / 2)
+        return truth.pdf(s) * s * normal(quadratic, number) ** power * normal(*block)
+
+    return sum(quad(integrand, low, low + 5, epsabs=0, epsrel=1e-9)[0] for low in range(-20, 20, 5))
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Weighted draws of Burr's scale for tasks of two sizes, by three proposals; compiled once for each."""
+    near = generic.near(LAW)
+    after = lambda *seen: generic.conjugate(near, *seen)
+    proposals = {
+        "prior": lambda *seen: LAW,
+        "near": after,
+        "both": lambda *seen: generic.defensive(LAW, after(*seen)),
+    }
+    number, quadratics = 6.0, jnp.array([0.3, 40.0])
+    run = lambda proposal: jax.jit(jax.vmap(
+        lambda key, q: generic.scales(LAW, number, q, proposal(number, q), key, 20_000)
+    ))  # fmt: skip
+    keys = jax.random.split(jax.random.key(0), 2)
+    found = {name: run(proposal)(keys, quadratics) for name, proposal in proposals.items()}
+    return [
+        {name: jax.tree.map(lambda leaf, i=i: leaf[i], some) for name, some in found.items()} for i in (0, 1)
+    ]
+
+
+def test_weighted_draws_predict_like_quadrature_over_the_scale(drawn):
+    """A block of three more, whose quadratic form is 2. So is the prior's effective share."""
+    for i, quadratic in enumerate((0.3, 40.0)):
+        truth = over_scales(6, quadratic, block=(2.0, 3)) / over_scales(6, quadratic)
+        share = over_scales(6, quadratic) ** 2 / over_scales(6, quadratic, power=2)
+        for name in ("prior", "both"):
+            found = drawn[i][name]
+            block = Context(jnp.array([2.0]), jnp.zeros((1, 3)), jnp.eye(3))
+            value = float(generic.log_predictive(found, block)[0])
+            # The weighted mean of the block's density, by the delta method: false by 6e-7.
+            each = np.exp(log_evidence_given(found.choices["scale"], block))
+            error = np.sqrt(np.sum(np.asarray(found.weights) ** 2 * (each - truth) ** 2)) / truth
+            assert abs(value - np.log(truth)) < ERRORS * error and error < 0.1
+        assert float(drawn[i]["prior"].effective) / 20_000 == pytest.approx(share, rel=0.15)
+
+
+def test_half_of_the_draws_from_the_prior_bound_the_weights(drawn):
+    """At most twice the likelihood's greatest value; the posterior's alone are not bounded so."""
+    for i, quadratic in enumerate((0.3, 40.0)):
+        # The greatest likelihood of a gamma of shape 3 and mean 6 s at q is at s = q / 6.
+        greatest = stats.gamma(3, scale=2 * quadratic / 6).logpdf(quadratic)
+        assert drawn[i]["both"].log_weights.max() <= greatest + np.log(2.0) + 1e-3
+    shares = {name: float(found.effective) / 20_000 for name, found in drawn[1].items()}
+    assert 0.3 < shares["both"] < shares["near"]
+    assert shares["prior"] < 0.1
+
+
+def test_the_posterior_as_a_proposal_has_equal_weights():
+    law = npd.InverseGamma(1.7, 0.9)
+    found = generic.scales(law, 6.0, 5.0, generic.conjugate(PRIOR, 6.0, 5.0), jax.random.key(0), 100)
+    assert float(found.effective) == pytest.approx(100, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["Gaussian process", "mixture, collapsed"])
+def test_what_is_predicted_is_the_quotient_of_scipys_densities(name):
+    """Both protocols and readings; of the 924 and 220 contexts, one in 300."""
+    params = {"weight": 1.0, "noise": 0.5, "scale": -1.0, "concentration": 0.6}
+    y = np.random.default_rng(0).normal(size=(2, forecast.LENGTH))
+    found = forecast.scores(tasks.METHODS[name].predict, params, y, every=300)
+    with jax.enable_x64(True):
+        double = jax.tree.map(jnp.float64, params)
+        k = np.asarray(regression.kernel(double, jnp.asarray(forecast.times(), float)))
+    a, ratio = np.exp(0.6), np.exp(-1.0)
+
+    def log_density(some: list[int], row: np.ndarray) -> float:
+        covariance = ratio * k[np.ix_(some, some)]
+        if name == "Gaussian process":
+            return stats.multivariate_normal(cov=covariance).logpdf(row[some])
+        return stats.multivariate_t(shape=covariance, df=2 * a).logpdf(row[some])
+
+    def readings(order: list[int], n: int, row: np.ndarray) -> list[float]:
+        seen, others = order[:n], order[n:]
+        jointly = log_density(order, row) - log_density(seen, row)
+        alone = [log_density([*seen, one], row) - log_density(seen, row) for one in others]
+        return [jointly / len(others), np.mean(alone)]
+
+    for row, value in zip(y, found, strict=True):
+        contexts = {
+            n: [list(map(int, order)) for order in forecast.orders(n, 300)] for n in forecast.CONTEXTS
+        }
+        each = {n: np.array([readings(order, n, row) for order in some]) for n, some in contexts.items()}
+        np.testing.assert_allclose(value[0], np.mean([some.mean(0) for some in each.values()], 0), rtol=1e-8)
+        np.testing.assert_allclose(value[1], np.mean([some[0] for some in each.values()], 0), rtol=1e-8)
+    assert contexts[9][0][:9] == list(range(9))
 
 
 def test_the_kernel_is_the_covariance_of_relus_and_has_a_derivative_on_its_diagonal(x64):
@@ -188,4 +298,8 @@ def test_the_classifiers_bound_is_that_of_its_program():
 def test_a_small_run_from_the_command_line(tmp_path, capsys):
     assert ran("scale-mixtures", Settings(seeds=(0,), quick=True, progress=False), tmp_path) == 0
     assert "mixture, collapsed" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "scale-mixtures.json").read_text())["figures"]
+    ours, baseline = figures["fitted: mixture, collapsed"], figures["fitted: Gaussian process"]
+    for name in ("s_w", "noise"):  # one kernel for both, to the last digit
+        assert ours[name] == baseline[name]
     assert (tmp_path / "scale-mixtures.png").stat().st_size > 10_000

@@ -17,24 +17,43 @@ import ppl
 from models.processes.fractional_noise import exact, observed
 from models.processes.fractional_noise.coefficients import Kind
 from models.processes.fractional_noise.covariance import bridge_variance
-from models.processes.fractional_noise.observed import Learn, Params, Problem
+from models.processes.fractional_noise.observed import Form, Learn, Params, Problem
 from models.processes.fractional_noise.training import Stage, trained
 
 HORIZON, PULL, NOISE = 2.0, 1.0, 0.1
 
 
-class Config(NamedTuple):
-    """How bridges are trained, and how often they are drawn to be judged."""
+class Case(NamedTuple):
+    """Bridges that are trained side by side: their type, form of control, and Hurst indices; and how."""
 
+    kind: Kind
+    form: Form
+    indices: tuple[float, ...]
     stages: tuple[Stage, ...] = (Stage(200, 2000, 1e-2), Stage(1600, 200, 3e-3))
     hidden: int = 32
     paths: int = 32
+
+    def problem(self, euler: int) -> Problem:
+        return Problem(HORIZON, euler, (euler,), NOISE, PULL, self.kind, form=self.form)
+
+    @property
+    def given(self) -> Problem:
+        """The finest, by which fits are judged."""
+        return self.problem(self.stages[-1].euler)
+
+
+class Config(NamedTuple):
+    """All bridges, and how often they are drawn to be judged.
+
+    A general network of (t, x, y) takes several times as long for each step, and many more steps.
+    """
+
+    cases: tuple[Case, ...] = (
+        Case("II", "affine", (0.3, 0.5, 0.7)),
+        Case("I", "affine", (0.7,)),
+        Case("II", "network", (0.7,), (Stage(200, 800, 1e-2), Stage(800, 50, 1e-3)), 24, 16),
+    )
     draws: int = 4000
-    types: tuple[tuple[Kind, tuple[float, ...]], ...] = (("II", (0.3, 0.5, 0.7)), ("I", (0.7,)))
-
-
-def problem(kind: Kind, euler: int) -> Problem:
-    return Problem(HORIZON, euler, (euler,), NOISE, PULL, kind)
 
 
 def shown(euler: int) -> np.ndarray:
@@ -46,7 +65,8 @@ class Fit(NamedTuple):
     """A bridge of one kind, one Hurst index and one seed.
 
     Attributes:
-        bound: of the guide, and, as an ablation, without its control.
+        bound: of the guide.
+        uncontrolled: of a guide without a control; of type I trained as well, for its Y(0).
         best: of any control.
         log_marginal: in the same time steps.
         deviation: of the guide's X after each step.
@@ -63,28 +83,35 @@ class Fit(NamedTuple):
     draws: np.ndarray
 
 
-def fits(config: Config, kind: Kind, indices: Sequence[float], seeds: Sequence[int], progress: bool) -> Any:
+def fits(case: Case, draws: int, seeds: Sequence[int], progress: bool) -> dict[tuple[float, int], Fit]:
     """A `Fit` for each index and seed, trained side by side; H is known here."""
-    given = problem(kind, config.stages[-1].euler)
-    lanes = [(hurst, seed) for hurst in indices for seed in seeds]
-    keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), round(100 * h)) for h, seed in lanes])
-    hursts = jnp.array([h for h, _ in lanes])
-    params = jax.vmap(lambda key, h: observed.initial(key, given, config.hidden, h))(keys, hursts)
-    no = np.zeros(len(lanes), bool)
-    data = {"seen": np.zeros((len(lanes), 1, 1), np.float32), "learn": Learn(no, no, ~no)}
-    params = trained(
-        lambda euler: problem(kind, euler), config.stages, params, data, key=keys[0], paths=config.paths,
-        progress=progress,
-    )  # fmt: skip
-    judge = jax.jit(lambda *lanes: jax.lax.map(lambda lane: _judged(*lane, given, config.draws), lanes))
-    drawn, idle = (judge(jax.random.split(keys[-1], len(lanes)), params, use) for use in (~no, no))
-    truths = {h: _truth(given, h) for h in indices}
-    shapes = {h: _exact_deviation(given, h) for h in indices}
-    return {
-        lane: Fit(float(drawn[0][i]), float(idle[0][i]), *truths[lane[0]], np.asarray(drawn[1][i]),
-                  shapes[lane[0]], np.asarray(drawn[2][i]))
-        for i, lane in enumerate(lanes)
-    }  # fmt: skip
+    pairs = [(hurst, seed) for hurst in case.indices for seed in seeds]
+    keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), round(100 * h)) for h, seed in pairs])
+    judging = jax.random.split(keys[-1], len(pairs))
+    yes, given = np.ones(len(pairs), bool), case.given
+    params = jax.vmap(lambda key, h: observed.initial(key, given, case.hidden, h))(
+        keys, np.array([h for h, _ in pairs])
+    )
+    # Without a control a guide of type II has nothing to learn.
+    idle = _trained(case, params, ~yes, keys[0], progress) if case.kind == "I" else params
+    params = _trained(case, params, yes, keys[0], progress)
+    judge = jax.jit(lambda *lanes: jax.lax.map(lambda lane: _judged(*lane, given, draws), lanes))
+    bounds, deviations, paths = judge(judging, params, yes)
+    without = judge(judging, idle, ~yes)[0]
+    truths = {h: (*_truth(given, h), _exact_deviation(given, h)) for h in case.indices}
+
+    def fit(i: int, hurst: float) -> Fit:
+        best, log_marginal, exactly = truths[hurst]
+        drawn = np.asarray(deviations[i]), exactly, np.asarray(paths[i])
+        return Fit(float(bounds[i]), float(without[i]), best, log_marginal, *drawn)
+
+    return {pair: fit(i, pair[0]) for i, pair in enumerate(pairs)}
+
+
+def _trained(case: Case, params: Params, control: np.ndarray, key: jax.Array, progress: bool) -> Params:
+    no = np.zeros_like(control)
+    data = {"seen": np.zeros((len(control), 1, 1), np.float32), "learn": Learn(no, no, control)}
+    return trained(case.problem, case.stages, params, data, key=key, paths=case.paths, progress=progress)
 
 
 def _judged(key: jax.Array, params: Params, control: jax.Array, given: Problem, draws: int) -> Any:

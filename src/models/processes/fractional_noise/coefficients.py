@@ -136,15 +136,19 @@ def initial_covariance(rates: Any) -> Any:
 def riemann_weights(hurst: float, rates: np.ndarray) -> np.ndarray:
     """What a Riemann sum in log γ makes of the kernel: an ablation, which the best weights have to beat.
 
-    t^(alpha-1) = int exp(-γt) γ^-alpha dγ / Γ(1 - alpha) for H < 1/2. For H > 1/2 the measure is negative,
-    and a constant is added to it, which goes to the slowest process.
+    t^(alpha-1) = C int exp(-γt) γ^-alpha dγ,  C = 1 / Γ(1 - alpha), for H < 1/2. Each process stands for the
+    rates around its own. Those below all of them are constant on [0, T] and go to the slowest process: the
+    sum of all weights is C int_0^top γ^-alpha dγ = C top^(1-alpha) / (1 - alpha). For H > 1/2 the integral
+    needs exp(-γt) - 1 in place of exp(-γt). Rates above the top then add the constant C int_top^inf -γ^-alpha
+    dγ, and the sum of the weights is by the same formula.
     """
     from scipy.special import gamma
 
-    alpha = hurst + 0.5
-    weights = rates ** (1.0 - alpha) * np.log(rates[1] / rates[0]) / (gamma(alpha) * gamma(1.0 - alpha))
-    if hurst > 0.5:
-        weights[0] -= weights.sum()
+    alpha, ratio = hurst + 0.5, rates[1] / rates[0]
+    constant = 1.0 / (gamma(alpha) * gamma(1.0 - alpha))
+    weights = constant * rates ** (1.0 - alpha) * np.log(ratio)
+    top = rates[-1] * ratio**0.5
+    weights[0] += constant * top ** (1.0 - alpha) / (1.0 - alpha) - weights.sum()
     return weights
 
 

@@ -30,16 +30,21 @@ def fractional(hurst: float, times: np.ndarray, kind: Kind = "II") -> np.ndarray
     return scale * special.hyp2f1(1 - alpha, 1, 1 + alpha, earlier / later)
 
 
-def approximate(driver: Driver, times: np.ndarray, kind: Kind = "II") -> np.ndarray:
-    """Cov(B^(t), B^(s)) of the weighted sum, in continuous time."""
+def approximate(driver: Driver, times: np.ndarray, kind: Kind = "II", dt: float = 0.0) -> np.ndarray:
+    """Cov(B^(t), B^(s)) of the weighted sum: in continuous time, or of Euler's steps of length dt.
+
+    With a = exp(-γ_i t) and b = exp(-γ_j s), s <= t, the covariance of Y_i(t) - Y_i(0) and Y_j(s) - Y_j(0) is
+    (a exp(γ_i s) - a b) / (γ_i + γ_j) + P_ij (1 - a) (1 - b), where P = 0 in type II. In steps exp(-γ dt) is
+    1 - γ dt, and γ_i + γ_j is (1 - (1 - γ_i dt) (1 - γ_j dt)) / dt.
+    """
     rates, weights = np.asarray(driver.rates), np.asarray(driver.weights)
     later, earlier = np.maximum(times[:, None], times), np.minimum(times[:, None], times)
     one, other = rates[:, None, None, None], rates[:, None, None]  # of the later and the earlier time
-    decayed = np.exp(-one * (later - earlier))
-    if kind == "II":
-        pairs = decayed * -np.expm1(-(one + other) * earlier) / (one + other)
-    else:
-        pairs = (decayed - np.exp(-one * later) - np.exp(-other * earlier) + 1.0) / (one + other)
+    decay = lambda rate, time: (1.0 - rate * dt) ** np.round(time / dt) if dt else np.exp(-rate * time)
+    total = one + other - one * other * dt
+    pairs = decay(one, later - earlier) * (1.0 - decay(one, earlier) * decay(other, earlier)) / total
+    if kind == "I":
+        pairs = pairs + (1.0 - decay(one, later)) * (1.0 - decay(other, earlier)) / (one + other)
     return np.einsum("i,j,ijts->ts", weights, weights, pairs)
 
 

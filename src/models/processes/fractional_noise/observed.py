@@ -2,16 +2,18 @@
 
 The model, a guide with a learned control, and the two forms of the bound. All is linear and Gaussian, so
 that the best control is an affine function of the state, u = gain_n (x, y) + offset_n, where the offset
-is linear in the observations that are still to come. The guide has this form; its coefficients are a
-network of time (in `video.py` nothing is linear, and u is a network of everything). What it has to find
-is known from `exact.py`, which has the bound of the best control and the log marginal.
+is linear in the observations that are still to come. The guide has this form by default ("affine"); its
+coefficients are a network of time, and it starts as the control that pins a Brownian motion to the next
+observation, which favors a Brownian prior. The paper's control is a network of everything, (t, x, y) and
+the observations, and starts at zero: "network" (in `video.py` too). What either has to find is known from
+`exact.py`, which has the bound of the best control and the log marginal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,7 @@ from models.processes.fractional_noise.coefficients import (
 from models.processes.fractional_noise.equation import State, energy, guided_path, prior_path
 
 Params = dict[str, Any]
+Form = Literal["affine", "network"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Problem:
         pull: θ.
         kind: "II" begins with Y(0) = 0; "I" with a stationary Y(0), which the guide has to infer.
         ahead: how many of the observations to come the control looks at.
+        form: of the control, "affine" in (x, y) or a "network" of them.
     """
 
     horizon: float
@@ -54,6 +58,7 @@ class Problem:
     pull: float = 0.0
     kind: Kind = "II"
     ahead: int = 1
+    form: Form = "affine"
 
     @property
     def dt(self) -> float:
@@ -129,11 +134,13 @@ def setting(params: Params, problem: Problem, learn: Learn) -> Setting:
 
 def initial(key: jax.Array, problem: Problem, hidden: int, hurst: float = 0.5) -> Params:
     """A network that returns zero, s = 1, and the stationary Y(0)."""
-    number, units = len(problem.rates), 2 + problem.ahead
+    number, units, out = len(problem.rates), 2 + problem.ahead, problem.ahead + len(problem.rates) + 1
+    if problem.form == "network":
+        units, out = units + problem.ahead + number + 1, 1
     params: Params = {
         "hurst": jnp.log(hurst) - jnp.log1p(-hurst),
         "scale": jnp.zeros(()),
-        "control": layers(key, (units, hidden, hidden, problem.ahead + number + 1), silent=True),
+        "control": layers(key, (units, hidden, hidden, out), silent=True),
     }
     if problem.kind == "I":
         params["Y(0)"] = {"mean": jnp.zeros((number, problem.ahead)), "root": jnp.zeros((number, number))}
@@ -180,10 +187,33 @@ def model(prior: Setting, problem: Problem):
 @ppl.gen
 def guide(params: Params, prior: Setting, problem: Problem, seen: jax.Array, learn: Learn):
     begin = start(problem, *_of_start(params, problem, seen)) @ ()
-    gain, offset = coefficients(params, prior, problem, seen, learn)
-    control = lambda known, state: known[0] @ jnp.append(state.y[0], state.x) + known[1][None]
-    field, known = _field(problem, prior.scale), (gain, offset)
+    if problem.form == "network":
+        control, known = _network(params, prior, problem, seen, learn)
+    else:
+        known = coefficients(params, prior, problem, seen, learn)
+        control = lambda known, state: known[0] @ jnp.append(state.y[0], state.x) + known[1][None]
+    field = _field(problem, prior.scale)
     return guided_path(prior.driver, field, problem.dt, problem.times, begin, control, known) @ ()
+
+
+def _network(params: Params, prior: Setting, problem: Problem, seen: jax.Array, learn: Learn) -> Any:
+    """u(t, x, y, observations to come), and what it knows of each step; zero where the network is.
+
+    X and observations are in units of what is not known of the next observation, d = (a^2 left + noise^2)^1/2
+    with a = s sum_k w_k, and u in units of a / d.
+    """
+    some = jnp.abs(prior.scale * jnp.sum(prior.driver.weights))
+    doubt = jnp.sqrt(some**2 * problem.left + problem.noise**2)
+    there = (problem.upcoming < len(problem.at)).astype(np.float32)
+    coming = jnp.append(seen, 0.0)[problem.upcoming] / doubt[:, None]
+    facts = jnp.concatenate([problem.clock, there, coming], axis=1)
+
+    def control(known: Any, state: State) -> jax.Array:
+        facts, doubt = known
+        inputs = jnp.concatenate([facts, state.y[0] / problem.deviations, state.x / doubt])
+        return learn.control * some / doubt * perceptron(params["control"], inputs)
+
+    return control, (facts, doubt)
 
 
 def coefficients(
@@ -243,10 +273,12 @@ def _divergence_of_start(params: Params, problem: Problem, seen: jax.Array) -> A
     return npd.kl_divergence(npd.MultivariateNormal(mean, scale_tril=root), prior)
 
 
-Form = Callable[[Params, Setting, Problem, jax.Array, Learn], jax.Array]
+Bound = Callable[[Params, Setting, Problem, jax.Array, Learn], jax.Array]
 
 
-def mean_bound(problem: Problem, form: Form = without_martingale, paths: int = 1) -> Callable[..., jax.Array]:
+def mean_bound(
+    problem: Problem, form: Bound = without_martingale, paths: int = 1
+) -> Callable[..., jax.Array]:
     """A function of parameters, observations (series, times) and what to learn: the mean over series.
 
     Args:
@@ -261,7 +293,7 @@ def mean_bound(problem: Problem, form: Form = without_martingale, paths: int = 1
     return mean
 
 
-def ensemble(problem: Problem, form: Form = without_martingale, paths: int = 1) -> ppl.Expectation:
+def ensemble(problem: Problem, form: Bound = without_martingale, paths: int = 1) -> ppl.Expectation:
     """The sum of `mean_bound` over fits with nothing in common: all arguments have a leading axis of fits."""
 
     @ppl.expectation

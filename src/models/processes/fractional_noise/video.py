@@ -237,7 +237,7 @@ Form = Callable[[Params, Sizes, Driver, jax.Array], jax.Array]
 
 
 def ensemble(sizes: Sizes, learn: np.ndarray, form: Form = without_martingale) -> ppl.Expectation:
-    """The sum over fits, which have nothing in common but the movies, of the mean over a batch of these.
+    """The sum over fits, which have nothing in common, of the mean over a batch of each one's movies.
 
     Args:
         learn: for each fit, whether its Hurst index is learned.
@@ -245,10 +245,16 @@ def ensemble(sizes: Sizes, learn: np.ndarray, form: Form = without_martingale) -
 
     @ppl.expectation
     def total(params: Params, batch: jax.Array) -> jax.Array:
-        def one(params: Params, learn: jax.Array) -> jax.Array:
+        def one(params: Params, learn: jax.Array, movies: jax.Array) -> jax.Array:
             noise = noise_of(params, sizes, learn)
-            return jnp.mean(jax.vmap(lambda movie: form(params, sizes, noise, movie))(batch))
+            return jnp.mean(jax.vmap(lambda movie: form(params, sizes, noise, movie))(movies))
 
-        return jnp.sum(jax.vmap(one)(params, jnp.asarray(learn)))
+        return jnp.sum(jax.vmap(one)(params, jnp.asarray(learn), by_fit(batch, len(learn))))
 
     return total
+
+
+def by_fit(batch: jax.Array, fits: int) -> jax.Array:
+    """Movies (fits, movies, ...) of a batch (movies, sets, ...): fits take the sets in turn."""
+    sets = jnp.swapaxes(batch, 0, 1)
+    return jnp.concatenate([sets] * (fits // len(sets)))

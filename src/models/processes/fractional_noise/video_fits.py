@@ -65,37 +65,50 @@ class Fit(NamedTuple):
 
 
 class Run(NamedTuple):
-    """All fits, by variant and seed, and the movies they are judged by."""
+    """All fits, by variant and seed, and the movies that those of the first seed are judged by."""
 
     fits: dict[tuple[str, int], Fit]
     test: Movies
 
 
 def run(config: Config, seeds: tuple[int, ...], progress: bool) -> Run:
-    """Both variants of all seeds, trained side by side, on the same batches."""
+    """Both variants of all seeds, trained side by side.
+
+    A seed is a data set, with its division into digits to train on and to judge by, networks to start from,
+    and noise. The two variants of a seed share all but the noise.
+    """
     lanes = [(name, seed) for name in VARIANTS for seed in seeds]
-    train, test = movies(seeds[0], config.train, config.test, config.sizes.frames + config.beyond)
-    frames = train.frames[:, : config.sizes.frames]
+    length = config.sizes.frames + config.beyond
+    sets = [movies(seed, config.train, config.test, length) for seed in seeds]
+    frames = np.stack([train.frames[:, : config.sizes.frames] for train, _ in sets], axis=1)
+    tests = jnp.asarray(np.stack([test.frames for _, test in sets] * len(VARIANTS)))
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
     params = jax.vmap(lambda key: video.initial(key, config.sizes))(keys)
-    params = _trained(config, 0, params, np.zeros(len(seeds), bool), frames, progress)
+    train = lambda stage, params, learn: _trained(config, stage, keys[0], params, learn, frames, progress)
+    params = train(0, params, np.zeros(len(seeds), bool))
     params = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * len(VARIANTS)), params)
     learn = np.array([VARIANTS[name] for name, _ in lanes])
-    params = _trained(config, 1, params, learn, frames, progress)
-    judge = jax.jit(lambda lanes: jax.lax.map(lambda lane: _judged(*lane, config, test.frames), lanes))
-    found = judge((jnp.concatenate([keys] * len(VARIANTS)), params))
+    params = train(1, params, learn)
+    judge = jax.jit(lambda lanes: jax.lax.map(lambda lane: _judged(*lane, config), lanes))
+    found = judge((jnp.concatenate([keys] * len(VARIANTS)), params, tests))
     hursts = jax.nn.sigmoid(params["hurst"])
     fits = {
         lane: Fit(float(hursts[i]), *(float(part[i]) for part in found[:3]), np.asarray(found[3][i]))
         for i, lane in enumerate(lanes)
     }
-    return Run(fits, test)
+    return Run(fits, sets[0][1])
 
 
 def _trained(
-    config: Config, stage: int, params: Params, learn: np.ndarray, frames: np.ndarray, progress: bool
+    config: Config,
+    stage: int,
+    key: jax.Array,
+    params: Params,
+    learn: np.ndarray,
+    frames: np.ndarray,
+    progress: bool,
 ) -> Params:
-    """After one of the two stages, each with its own batches and noise."""
+    """After one of the two stages, each with its own batches and noise; each fit has noise of its own."""
     steps = (config.first, config.then)[stage]
     if not steps:
         return params
@@ -105,12 +118,12 @@ def _trained(
         {"networks": adam(config.rates[stage]), "prior": adam(config.prior_rate)}, kinds
     )
     return ppl.fit(
-        video.ensemble(config.sizes, learn), params, optimizer, key=jax.random.key(stage), steps=steps,
-        data=frames, batch_size=config.batch, progress=progress,
+        video.ensemble(config.sizes, learn), params, optimizer, key=jax.random.fold_in(key, stage),
+        steps=steps, data=frames, batch_size=config.batch, progress=progress,
     ).params  # fmt: skip
 
 
-def _judged(key: jax.Array, params: Params, config: Config, frames: np.ndarray) -> tuple[jax.Array, ...]:
+def _judged(key: jax.Array, params: Params, frames: jax.Array, config: Config) -> tuple[jax.Array, ...]:
     """Means over movies of the bound and of both ratios; and pictures of the first."""
     sizes = config.sizes
     noise = video.noise_of(params, sizes, False)
@@ -131,5 +144,5 @@ def _judged(key: jax.Array, params: Params, config: Config, frames: np.ndarray) 
         ratio = lambda some: -10.0 * jnp.log10(jnp.mean(some))
         return bound, ratio(errors[: sizes.frames]), ratio(errors[sizes.frames :]), made
 
-    *scores, made = jax.vmap(one)(jax.random.split(key, len(frames)), jnp.asarray(frames))
+    *scores, made = jax.vmap(one)(jax.random.split(key, len(frames)), frames)
     return *(jnp.mean(score) for score in scores), made[:2]

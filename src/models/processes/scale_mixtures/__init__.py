@@ -13,8 +13,9 @@ are not, since the width of the predictions adapts to the size of what is seen; 
 - `conjugate`: the closed forms, for an inverse-gamma scale.
 - `regression`: the programs of a task, and bounds of its evidence with several estimators of gradients;
   `burr` is a law of the scale that is not conjugate.
-- `windows`, `tasks`: quarters of macroeconomic series, whose scale differs from task to task, and from decade
-  to decade. On one data set (`single`) there is only one scale, and nothing to gain.
+- `generic`: any law of the scale, by weighted draws.
+- `windows`, `tasks`, `forecast`: quarters of macroeconomic series, whose scale differs from task to task, and
+  from decade to decade. On one data set (`single`) there is only one scale, and nothing to gain.
 - `classification`: the sparse variational t process, on digits and corrupted digits.
 - `networks`: finite networks as programs; one scale for all weights against one for each.
 - `headline`: all of it, beside the Gaussian process.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +11,7 @@ from scipy import stats
 
 from models.processes.scale_mixtures import networks, regression
 from models.processes.scale_mixtures.conjugate import Scale, context, interpolated, predictive
+from models.processes.scale_mixtures.tasks import GAUSSIAN, MIXTURE
 from models.processes.scale_mixtures.windows import LENGTH, times, windows
 
 COLORS = {
@@ -21,15 +22,28 @@ COLORS = {
 COLUMNS = ("in distribution", "late", "late / 3", "late x 3")
 
 
-def drawn(figures: Any, by_width: dict[int, Any], draws: Any, law: Scale) -> Figure:
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    (densities, widths, bars), below = figure.subplots(2, 3)
-    _densities(densities, law, draws, max(by_width))
-    _widths(widths, by_width)
-    _bars(bars, figures)
-    for axis, factor in zip(below, (1 / 3, 1.0, 3.0), strict=True):
-        _window(axis, factor)
-    below[0].legend(loc="upper left", fontsize=8, ncols=2)
+class Panels(NamedTuple):
+    """What a run leaves to be drawn; `fitted` by method, of the first fold of the first seed."""
+
+    figures: Any
+    by_width: dict[int, Any]
+    draws: Any
+    law: Scale
+    fitted: dict[str, Any]
+
+
+def drawn(panels: Panels) -> Figure:
+    figure = Figure(figsize=(15, 7), layout="constrained")
+    above, below = figure.subfigures(2, 1)
+    densities, widths, bars, shares = above.subplots(1, 4)
+    _densities(densities, panels.law, panels.draws, max(panels.by_width))
+    _widths(widths, panels.by_width)
+    _bars(bars, panels.figures)
+    _shares(shares, panels.figures)
+    axes = below.subplots(1, 3)
+    for axis, factor in zip(axes, (1 / 3, 1.0, 3.0), strict=True):
+        _window(axis, factor, panels.fitted)
+    axes[0].legend(loc="upper left", fontsize=8, ncols=2)
     return figure
 
 
@@ -73,15 +87,30 @@ def _bars(axis: Any, figures: Any) -> None:
         deviations = [np.std(figures[name][column]) for column in COLUMNS]
         axis.bar(np.arange(4) + 0.27 * (place - 1), means, 0.25, yerr=deviations, color=color, label=name)
     axis.set_xticks(range(4), COLUMNS, fontsize=8)
-    axis.set(title="Macroeconomic windows", ylabel="nats a quarter (more is better)")
+    axis.set(title="Macroeconomic windows, given any 6 or 9", ylabel="nats a quarter (more is better)")
     axis.legend(fontsize=8)
 
 
-def _window(axis: Any, factor: float, given: int = 8) -> None:
-    """One window at a scale, its last quarters predicted by both processes with the same kernel."""
+def _shares(axis: Any, figures: Any) -> None:
+    """Effective draws of the scale against the number of observations."""
+    before = "effective share: "
+    for name in (name for name in figures if name.startswith(before)):
+        numbers = [int(column.removeprefix("n = ")) for column in figures[name]]
+        style = ("C0" if "inverse" in name else "C1") + ("o--" if "the prior" in name else "o-")
+        means = [np.mean(each) for each in figures[name].values()]
+        axis.plot(numbers, means, style.replace("o-", "s:") if "both" in name else style, ms=4,
+                  label=name.removeprefix(before))  # fmt: skip
+    axis.set(
+        title="Weighted draws of the scale", xlabel="observations", ylabel="effective share", ylim=(0, 1.05)
+    )
+    if axis.lines:
+        axis.legend(fontsize=7)
+
+
+def _window(axis: Any, factor: float, fitted: dict[str, Any], given: int = 8) -> None:
+    """One window at a scale, its last quarters predicted by both processes, as they were fitted."""
     y = windows()[1][:1] * factor
-    params = {"weight": -2.0, "noise": 1.5, "scale": -2.0, "concentration": 0.8}
-    params = {name: jnp.array(value) for name, value in params.items()}
+    gaussian, params = fitted[GAUSSIAN], fitted[MIXTURE]
     covariance = regression.kernel(params, jnp.asarray(times()))
     seen = context(covariance[:given, :given], jnp.asarray(y[:, :given]))
     cross, variance = covariance[:given, given:], jnp.diag(covariance)[given:]
@@ -89,7 +118,7 @@ def _window(axis: Any, factor: float, given: int = 8) -> None:
     mean, spread = interpolated(seen, cross, variance)
     places, ahead = np.arange(LENGTH), np.arange(given, LENGTH)
     ends = {
-        "Gaussian process": ("tab:gray", 1.96 * np.sqrt(jnp.exp(params["scale"]) * spread)),
+        "Gaussian process": ("tab:gray", 1.96 * np.sqrt(jnp.exp(gaussian["scale"]) * spread)),
         "scale mixture": ("tab:blue", stats.t.ppf(0.975, float(t.freedoms)) * np.sqrt(t.variance[0])),
     }
     for label, (color, half) in ends.items():

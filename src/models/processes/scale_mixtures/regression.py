@@ -16,7 +16,7 @@ import numpyro.distributions as npd
 import ppl
 from models.processes.kernels import nngp
 from models.processes.scale_mixtures.burr import BurrXII
-from models.processes.scale_mixtures.conjugate import Scale, context, log_evidence_given
+from models.processes.scale_mixtures.conjugate import Scale, context
 from ppl.estimators import Reinforce
 
 Params = dict[str, Any]
@@ -34,9 +34,9 @@ def prior_scale(params: Params) -> Scale:
     return Scale(a, a * jnp.exp(params["scale"]))
 
 
-def burr(params: Params) -> ppl.Measure:
+def burr(params: Params) -> BurrXII:
     """A law of the scale that is not conjugate."""
-    return ppl.dist(BurrXII(*(jnp.exp(params[name]) for name in ("power", "tail", "scale"))))
+    return BurrXII(*(jnp.exp(params[name]) for name in ("power", "tail", "scale")))
 
 
 @ppl.gen
@@ -67,7 +67,7 @@ def mixture(params: Params, root: jax.Array) -> Any:
 
 def heavy(params: Params, root: jax.Array) -> Any:
     """A task whose scale is Burr XII: no closed form."""
-    return task(burr(params), root)
+    return task(ppl.dist(burr(params)), root)
 
 
 def _mean_over(bound: Any) -> ppl.Expectation:
@@ -108,16 +108,8 @@ weighted = _mean_over(_summed_out(mixture))
 weighted_burr = _mean_over(_summed_out(heavy))
 
 
-def initial(points: int, **others: float) -> Params:
+def initial(points: int, **others: Any) -> Params:
     """Parameters to start from, as logarithms; the guide of a task starts near the posterior of a = 2."""
-    phi = {"a": jnp.log(2.0 + points / 2), "b": jnp.log(2.0), "slope": jnp.log(0.5)}
     start = {"weight": -2.0, "noise": 1.5, "scale": -2.0} | others
+    phi = {"a": jnp.log(2.0 + points / 2), "b": jnp.log(2.0) + start["scale"], "slope": jnp.log(0.5)}
     return {name: jnp.array(value) for name, value in start.items()} | {"guide": phi}
-
-
-def log_burr_evidence(params: Params, root: jax.Array, y: jax.Array, grid: jax.Array) -> jax.Array:
-    """log p(y) of each row under the Burr scale, by the trapezoidal rule in log s over a grid."""
-    seen = context(root @ root.T, y)
-    density = jax.vmap(lambda u: burr(params).log_density(jnp.exp(u)) + u)(grid)
-    terms = jax.vmap(lambda u: log_evidence_given(jnp.exp(u), seen))(grid) + density[:, None]
-    return jax.nn.logsumexp(terms, axis=0) + jnp.log(grid[1] - grid[0])
