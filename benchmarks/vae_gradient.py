@@ -21,7 +21,7 @@ What differs from the paper, on purpose:
 - Its images are MNIST's. Here they are random bits of that size: no time depends on their values.
 - Its other column is code by hand alone. Here GenJAX in two forms, NumPyro, and Pyro with one thread and with
   all, its checks of values off, run too.
-- Means and standard deviations of times that others share say little; medians are what the bars go by.
+- Means and standard deviations of times that others share say little; medians are what the bars go by, printed with their standard errors.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from _contest import PYRO
 from _timing import STAGING_HEADER, in_turns, machine, staging_rows, table
 from _vae_contestants import (
@@ -76,32 +77,39 @@ def measured(
     return times, apart
 
 
+def relative(found: dict[str, list[float]], name: str, base: str) -> tuple[float, float]:
+    """A ratio of two medians, and its standard error: a bootstrap over rounds, which both took part in."""
+    pair = np.array([found[name], found[base]])
+    chosen = np.random.default_rng(0).integers(pair.shape[1], size=(1000, pair.shape[1]))
+    medians = np.median(pair[:, chosen], axis=-1)
+    one, other = np.median(pair, axis=-1)
+    return float(one / other), float(np.std(medians[0] / medians[1]))
+
+
 def report(times: Times, peers: bool, form: Form) -> str:
     rows = []
     for batch, found in times.items():
-        base = statistics.median(found["hand-written"])
         for name, taken in found.items():
-            median, quick = statistics.median(taken), sorted(taken)[len(taken) // 10]
-            rows.append(
-                (str(batch), name, f"{median:.2f}", f"{statistics.stdev(taken):.2f}", f"{quick:.2f}",
-                 f"{median / base:.2f}")
-            )  # fmt: skip
+            ratio, error = relative(found, name, "hand-written")
+            quick = sorted(taken)[len(taken) // 10]
+            figures = (statistics.median(taken), statistics.stdev(taken), quick, ratio, error)
+            rows.append((str(batch), name, *(f"{figure:.2f}" for figure in figures)))
         if peers and not any(name.startswith("Pyro") for name in found):
-            rows.append((str(batch), "Pyro " + (NOT_EACH if form.each else NO_PYRO), *[""] * 4))
-    return table(("batch", "written with", "median ms", "sd", "one in ten below", "times by hand"), rows)
+            rows.append((str(batch), "Pyro " + (NOT_EACH if form.each else NO_PYRO), *[""] * 5))
+    header = ("batch", "written with", "median ms", "sd", "one in ten below", "times by hand", "se")
+    return table(header, rows)
 
 
 def bars(times: Times) -> list[tuple[str, bool]]:
     """By medians: not slower than by hand by more than a twentieth, and faster than GenJAX and Pyro."""
     judged = []
     for batch, found in times.items():
-        median = {name: statistics.median(taken) for name, taken in found.items()}
-        ratio = median["ppl"] / median["hand-written"]
-        judged.append((f"{batch}: {ratio:.2f} times by hand, at most {BAR}", ratio <= BAR))
-        for name in median:
+        ratio, error = relative(found, "ppl", "hand-written")
+        judged.append((f"{batch}: {ratio:.3f} ± {error:.3f} times by hand, at most {BAR}", ratio <= BAR))
+        for name in found:
             if name.startswith(("GenJAX", "Pyro")):
-                faster = median[name] / median["ppl"]
-                judged.append((f"{batch}: {faster:.2f} times as fast as {name}", faster > 1))
+                faster, error = relative(found, name, "ppl")
+                judged.append((f"{batch}: {faster:.2f} ± {error:.2f} times as fast as {name}", faster > 1))
     return judged
 
 
