@@ -21,7 +21,8 @@ What differs from the paper, on purpose:
 - Its images are MNIST's. Here they are random bits of that size: no time depends on their values.
 - Its other column is code by hand alone. Here GenJAX in two forms, NumPyro, and Pyro with one thread and with
   all, its checks of values off, run too.
-- Means and standard deviations of times that others share say little; medians are what the bars go by, printed with their standard errors.
+- Means and standard deviations of times that others share say little; bars go by medians, whose ratios are
+  printed with their standard errors.
 """
 
 from __future__ import annotations
