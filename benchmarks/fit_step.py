@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _timing import seconds, table
-from vae_gradient import data_of, objective, parameters
+from _vae_contestants import data_of, objective, parameters
 
 import ppl
 
@@ -69,7 +69,7 @@ def regression() -> Problem:
 
 
 def autoencoder() -> Problem:
-    """A variational autoencoder of 784-200-50, 64 images."""
+    """A variational autoencoder of 784-200-10, 64 images."""
     return Problem(objective(), parameters(), optax.adam(1e-3), 200)
 
 

@@ -2,7 +2,7 @@
 
 Four programs, each differentiated once; every cache of JAX is emptied before each measurement:
 
-- the ELBO of a variational autoencoder (`vae_gradient.py`);
+- the ELBO of a variational autoencoder (that of `vae_gradient.py`);
 - the ELBO of the cone;
 - thirty conditionals in a row, each with a choice in one branch;
 - ten flips in a row, each depending on those before: the exact sum over 1,024 combinations.
@@ -21,10 +21,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import _vae_contestants
 import jax
 import jax.numpy as jnp
 import numpy as np
-import vae_gradient
 from _timing import STAGING_HEADER, Contestant, staged, staging_rows, table
 from jax.scipy.stats import norm
 
@@ -153,8 +153,8 @@ def flips(count: int) -> dict[str, Contestant]:
 
 
 def vae() -> dict[str, Contestant]:
-    arguments = (KEY, vae_gradient.parameters(), vae_gradient.data_of(64))
-    made = {"hand-written": vae_gradient.by_hand, "ppl": vae_gradient.ours}
+    arguments = (KEY, _vae_contestants.parameters(), _vae_contestants.data_of(64))
+    made = {"hand-written": _vae_contestants.by_hand, "ppl": _vae_contestants.ours}
     return {name: lambda make=make: (make(), arguments) for name, make in made.items()}
 
 
