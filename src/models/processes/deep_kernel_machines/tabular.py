@@ -40,10 +40,9 @@ def tables() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: (bunch.data, bunch.target.astype(float)) for name, bunch in bunches.items()}
 
 
-def halves(x: np.ndarray, y: np.ndarray, seed: int, points: int | None = None) -> Any:
-    """A random half to train on, and the rest; inputs and outputs standardized by the training half."""
+def split(x: np.ndarray, y: np.ndarray, seed: int, points: int) -> Any:
+    """Some rows at random to train on, and the rest; inputs and outputs standardized by the former."""
     order = np.random.default_rng(seed).permutation(len(x))
-    points = points or len(x) // 2
     train, rest = order[:points], order[points:]
     of = lambda a: (a - a[train].mean(axis=0)) / a[train].std(axis=0)
     x, y = of(x), of(y)
@@ -73,12 +72,12 @@ def _scored(params: Any, train: Any, test: Any) -> dict[str, jax.Array]:
             "noise": likelihood.noise}  # fmt: skip
 
 
-def rows(seeds: range, steps: int, points: int | None, progress: bool) -> dict[str, dict[str, list[float]]]:
+def rows(seeds: range, steps: int, points: int, progress: bool) -> dict[str, dict[str, list[float]]]:
     """Scores by data set and machine: one number for each split."""
     found: dict[str, dict[str, list[float]]] = {}
     for table, (x, y) in tables().items():
         for seed in seeds:
-            train, test = halves(x, y, seed, points)
+            train, test = split(x, y, seed, points)
             for name, nu in NUS.items():
                 scores = _scored(trained(train, nu, steps, progress), train, test)
                 for column in ("test LL", "RMSE", *(["accuracy"] if table == "breast cancer" else [])):

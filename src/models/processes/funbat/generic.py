@@ -145,7 +145,7 @@ def ascent(params: Any, steps: int) -> optax.GradientTransformation:
     """Adam for everything, each kind at its own pace, and natural steps of the means for the last quarter.
 
     The precision is held for the first third: weak components would collapse. Held gradients are dropped
-    before Adam sees them, since it would remember their size and step too little. Adam alone has to step far at
+    before Adam sees them, since it would remember their size and step too little. Adam has to step far at
     first, and at the end by less than a posterior deviation, a thousandth; natural steps are too long before
     all else has come near.
     """
