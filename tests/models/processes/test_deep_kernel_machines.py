@@ -43,7 +43,7 @@ def relu_kernel(gram: np.ndarray) -> np.ndarray:
 def infinite_network(x: np.ndarray, inducing: int, layers: int = 2, kernel=relu_kernel) -> np.ndarray:
     """The NNGP's last kernel among all rows; at each layer the inducing ones, the first, get the jitter."""
     gram = x @ x.T / x.shape[1]
-    for layer in range(layers + 1):
+    for _ in range(layers + 1):
         gram = kernel(gram)
         own = gram[:inducing, :inducing]
         jitter = machine.JITTER * (np.mean(np.diag(own)) + 1.0)

@@ -9,7 +9,7 @@ from sklearn.gaussian_process.kernels import Matern
 
 import ppl
 from models.__main__ import main
-from models.common.linear_gaussian import Sites
+from models.common.linear_gaussian import Sites, thinned
 from models.common.matern import matern, white
 from models.processes.funbat import conjugate, data, generic, rescaling, statistics, tuning
 from models.processes.funbat.model import Approximation, Mode, entries, guide, model
@@ -107,6 +107,13 @@ def test_the_spread_of_functions_is_in_the_norm_of_the_prior():
     second = (covariance + np.outer(mean, mean)).reshape(3, 2, 3, 2)
     exact = np.einsum("st,sitj->ij", inverse, second)
     assert_allclose(rescaling.spread(mode, sites, 3.0), exact, rtol=1e-8)
+
+
+def test_a_chain_without_some_of_its_states_is_the_process_at_the_others():
+    times, at = np.array([0.0, 0.1, 0.35, 0.5, 0.9]), np.array([1, 2, 4])
+    found, exact = thinned(matern(times, 0.3, 1, 2)[0], at), matern(times[at], 0.3, 1, 2)[0]
+    for own, other in zip(found, exact, strict=True):
+        assert_allclose(own, other, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")

@@ -25,7 +25,7 @@ import optax
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 import ppl
-from models.common.linear_gaussian import Sites
+from models.common.linear_gaussian import Sites, thinned
 from models.processes.funbat.conjugate import Fit
 from models.processes.funbat.model import (
     Approximation,
@@ -142,7 +142,7 @@ def _of_means(path: tuple[Any, ...]) -> bool:
 
 
 def ascent(params: Any, steps: int) -> optax.GradientTransformation:
-    """Adam for everything, each kind at its own pace, and natural steps of the means for the last quarter.
+    """Adam for everything, each kind at its own pace, and natural steps of the means from 60 % on.
 
     The precision is held for the first third: weak components would collapse. Held gradients are dropped
     before Adam sees them, since it would remember their size and step too little. Adam has to step far at
@@ -154,9 +154,9 @@ def ascent(params: Any, steps: int) -> optax.GradientTransformation:
         lambda step: jnp.where(step < share * steps, 0.0, size)
     )
     paces = {
-        "mean": adam(0.3, 5e-4, 0.4),
+        "mean": adam(0.3, 2e-4, 0.4),
         "root": adam(0.1, 0.02),
-        "turn": adam(0.02, 0.005),
+        "turn": adam(0.03, 0.01),
         "precision": optax.chain(after(1 / 3, 1.0), adam(0.1, 0.02)),
     }
 
@@ -168,7 +168,7 @@ def ascent(params: Any, steps: int) -> optax.GradientTransformation:
     means = lambda tree: jax.tree_util.tree_map_with_path(lambda path, _: _of_means(path), tree)
     rest = lambda tree: jax.tree.map(lambda own: not own, means(tree))
     steady = optax.chain(
-        natural(), optax.clip(0.02), after(0.75, -0.1), optax.masked(optax.set_to_zero(), rest)
+        natural(), optax.clip(0.02), after(0.6, -0.1), optax.masked(optax.set_to_zero(), rest)
     )
     return _sum(optax.partition(paces, labels), steady)
 
@@ -187,12 +187,19 @@ def fit(
     key: jax.Array, modes: tuple[Mode, ...], data: Entries, *, steps: int, precision: float = 1e3,
     num_samples: int = 1, tucker: bool = True, progress: bool = False,
 ) -> Fit:  # fmt: skip
-    """Stochastic ascent from a random start."""
+    """Stochastic ascent from a random start.
+
+    States at unseen indices are integrated out of the programs that are trained: given the others, guide and
+    model agree on them.
+    """
     first, second = jax.random.split(key)
     start = initial(first, modes, data, precision, tucker)
+    rows = seen_rows(data.index)
+    few = tuple(Mode(thinned(mode.prior, at), mode.seen) for mode, at in zip(modes, rows, strict=True))
+    index = np.stack([np.searchsorted(at, column) for at, column in zip(rows, data.index.T, strict=True)], 1)
     result = ppl.fit(
-        objective(modes, data, tucker), start, ascent(start, steps),
+        objective(few, data._replace(index=index), tucker), start, ascent(start, steps),
         key=second, steps=steps, num_samples=num_samples, progress=progress,
     )  # fmt: skip
-    q = constrained(modes, seen_rows(data.index), result.params)
+    q = constrained(modes, rows, result.params)
     return Fit(q, beliefs_of(modes, q)[0], result.values)

@@ -9,12 +9,12 @@ The claim. Functions predict better than tables, where indices were seen and, ab
 
 What is run. `model.py` has the model and the guide as programs; `conjugate.py` is message passing in closed
 form; `generic.py` trains the same guide by stochastic gradients of the ELBO as a program. Both have to reach
-one bound, on carbon dioxide and on functions. Data are Mauna Loa's carbon dioxide as y(year, day of the year),
-two functions of the authors, and a photograph, read between its pixels, as a tensor of three modes. Its ranks
-and length scales are chosen by places held out of what was read (`tuning.py`). The baseline is the same model,
-start and number of sweeps, with independent N(0, I) factors: discrete Bayesian Tucker, of the same rank
-(photograph: of its own best). The photograph's indices are moved to the nearest pixel for it, since hardly any
-of them is seen twice; for FunBaT no index is ever moved.
+one bound, on carbon dioxide and on functions. Data are Mauna Loa's carbon dioxide as y(year, day of the
+year), two functions of the authors, and a photograph, read between its pixels, a tensor of three modes. Its
+ranks and length scales are chosen by places held out of what was read (`tuning.py`). The baseline is the same
+model, start and number of sweeps, with independent N(0, I) factors: discrete Bayesian Tucker, of the same
+rank (photograph: of its own best). The photograph's indices are moved to the nearest pixel for it, since
+hardly any of them is seen twice; for FunBaT no index is ever moved.
 
 The ablation is FunBaT with a length scale of 1e-4, so short that nothing is shared between neighbors: it has
 to be as bad as the tables. Other rows: smoothness 1/2, the CP variant, message passing without rescaling, and
@@ -66,7 +66,7 @@ class Config(NamedTuple):
     length: float = 0.3
     rank: int = 2
     sweeps: int = 60
-    carbon_steps: int = 1600
+    carbon_steps: int = 2400
     function_steps: int = 800
     samples: int = 8
     image_precision: float = 30.0
