@@ -46,7 +46,7 @@ def held_out(data: Dataset, seed: int, share: float = 0.2) -> tuple[Dataset, Ent
     count = len(data.train.value) // 3  # channels one after the other, see `data.photograph`
     out = np.tile(np.random.default_rng(seed).random(count) < share, 3)
     part = lambda mask: Entries(data.train.index[mask], data.train.value[mask])
-    return data._replace(train=part(~out)), part(out)
+    return data._replace(train=part(~out), tests={}), part(out)
 
 
 def chosen(
