@@ -135,7 +135,8 @@ def fit(
 ) -> Fit:  # fmt: skip
     """Coordinate ascent from a random start; E[τ] is held at `precision` for the first `held` sweeps.
 
-    `rescale` is without meaning in the CP variant, whose core is known.
+    Factors are rescaled only after these: the best scales of a poor fit are far from those of a good one. In
+    the CP variant, whose core is known, `rescale` is without meaning.
     """
     if not tucker and len(set(ranks(modes))) > 1:
         raise ValueError(f"CP has one rank for all modes, got {ranks(modes)}")
@@ -143,6 +144,18 @@ def fit(
     for number in tqdm(range(sweeps), desc=label, disable=not progress, leave=False):
         last = sweep(modes, data, beliefs, number < held, tucker=tucker)
         elbos.append(float(last.elbo))
-        beliefs = rescaled(modes, data, last.beliefs, last.q.sites) if tucker and rescale else last.beliefs
+        beliefs = last.beliefs
+        if tucker and rescale and number >= held:
+            beliefs = rescaled(modes, data, beliefs, last.q.sites)
     assert last is not None, "at least one sweep"
     return Fit(last.q, last.beliefs, np.array(elbos))
+
+
+def best(key: jax.Array, modes: tuple[Mode, ...], data: Entries, **settings: Any) -> Fit:
+    """With and without rescaling from the same start, the fit of the higher bound.
+
+    Smooth functions reach the same bound from every start if they are rescaled; tables and rough functions
+    have local optima, and either way may end in the better one.
+    """
+    fits = [fit(key, modes, data, rescale=rescale, **settings) for rescale in (True, False)]
+    return max(fits, key=lambda found: found.elbos[-1])

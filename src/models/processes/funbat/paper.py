@@ -24,7 +24,8 @@ Where this differs from the authors' code: messages use exact second moments (th
 W), so that no damping is needed and the bound never falls; indices that were not seen are states without a
 site, which is exact; W has a prior; the noise starts low and is held there at first, or the weaker component
 would collapse; and the factors are rescaled after each sweep (`rescaling.py`), without which message passing
-would stop short of the bound by 90 nats of 2,100.
+stops 50 to 90 nats short of a bound of 2,100. Every row by messages is the better, by its bound, of two runs, with
+and without rescaling.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Config(NamedTuple):
     length: float = 0.3
     rank: int = 2
     sweeps: int = 60
-    carbon_steps: int = 2400
+    carbon_steps: int = 2000
     function_steps: int = 800
     samples: int = 8
     image_precision: float = 30.0
@@ -116,9 +117,8 @@ def carbon_run(config: Config, seed: int, progress: bool) -> tuple[Dataset, dict
 
     def passing(name: str, modes: tuple[Mode, ...], **settings: Any) -> Trained:
         settings = {"sweeps": config.sweeps, "progress": progress} | settings
-        return Trained(
-            modes, conjugate.fit(key, modes, data.train, label=f"carbon dioxide, {name}", **settings)
-        )
+        how = conjugate.fit if "rescale" in settings or "tucker" in settings else conjugate.best
+        return Trained(modes, how(key, modes, data.train, label=f"carbon dioxide, {name}", **settings))
 
     found = {
         CONJUGATE: passing(CONJUGATE, ours),
@@ -151,7 +151,7 @@ def functions_run(config: Config, seed: int, progress: bool) -> tuple[Dataset, d
     data = synthetic(seed, blocks=config.blocks, side=config.block_side, grid=config.grid)
     ours, table = gaussian_processes(config, data, config.length, 1), tables(data, (1, 1))
     key = jax.random.key(seed)
-    passing = lambda modes, name: Trained(modes, conjugate.fit(
+    passing = lambda modes, name: Trained(modes, conjugate.best(
         key, modes, data.train, sweeps=config.sweeps, progress=progress, label=f"functions, {name}"
     ))  # fmt: skip
     trained = {
@@ -189,7 +189,7 @@ def photograph_run(
 
     def passing(data: Dataset, choice: tuning.Choice, name: str) -> Trained:
         modes = tuning.modes_of(data, choice, config.order)
-        return Trained(modes, conjugate.fit(
+        return Trained(modes, conjugate.best(
             jax.random.key(seed), modes, data.train, sweeps=config.sweeps, precision=config.image_precision,
             progress=progress, label=f"photograph, {name}",
         ))  # fmt: skip
