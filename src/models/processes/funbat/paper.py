@@ -24,8 +24,8 @@ Where this differs from the authors' code: messages use exact second moments (th
 W), so that no damping is needed and the bound never falls; indices that were not seen are states without a
 site, which is exact; W has a prior; the noise starts low and is held there at first, or the weaker component
 would collapse; and the factors are rescaled after each sweep (`rescaling.py`), without which message passing
-stops 50 to 90 nats short of a bound of 2,100. Every row by messages is the better, by its bound, of two runs, with
-and without rescaling.
+stops 50 to 90 nats short of a bound of 2,100. Every row by messages is the better, by its bound, of two runs,
+with and without rescaling.
 """
 
 from __future__ import annotations
@@ -298,6 +298,6 @@ PAPER = Paper(
     title="Functional Bayesian Tucker decomposition",
     authors="Fang, Yu, Wang, Li, Kirby, Zhe, 2024",
     shows="Factors that are functions predict at indices never seen; both ways of inference agree.",
-    time="4 minutes",
+    time="about 15 minutes of processor time",
     run=run,
 )
