@@ -68,6 +68,20 @@ class Posterior(NamedTuple):
     log_normalizer: jax.Array
 
 
+def thinned(chain: Chain, at: np.ndarray) -> Chain:
+    """The chain of the states at some of its indices, in order; those in between are integrated out."""
+    start = np.eye(chain.offset.shape[1]), np.zeros_like(chain.offset[0]), np.zeros_like(chain.factor[0])
+    kept, (matrix, offset, covariance) = [], start
+    for step in range(at[-1] + 1):
+        one, move, root = chain.matrix[step], chain.offset[step], chain.factor[step]
+        matrix, offset = one @ matrix, one @ offset + move
+        covariance = one @ covariance @ one.T + root @ root.T
+        if step == at[len(kept)]:
+            kept.append((matrix, offset, np.linalg.cholesky(covariance)))
+            matrix, offset, covariance = start
+    return Chain(*map(np.stack, zip(*kept, strict=True)))
+
+
 def square_root(matrix: jax.Array) -> jax.Array:
     """The lower triangular L of positive diagonal with L L' = matrix matrix'; matrix is square or wide."""
     upper = jnp.linalg.qr(matrix.T, mode="r")

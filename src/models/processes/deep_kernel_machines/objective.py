@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import ppl
 from models.processes.kernels import arc_cosine
 
 JITTER = 1e-4
+LAYERS = 2  # of the machines that are run
 Params = dict[str, Any]
 
 
@@ -127,30 +129,63 @@ def roots_of(params: Params, first: Gram, kernel: Kernel, layers: int) -> list[j
     return nngp_roots(first, kernel, layers)
 
 
-def value(roots: Sequence[jax.Array], first: Gram, y: jax.Array, kernel: Kernel, nu: Any, noise: Any) -> Any:
-    """L(G_1, ..., G_L) of Cholesky factors, with nu_(L+1) = 1 and the variance of the noise."""
+class Likelihood(NamedTuple):
+    """y ~ N(0, scale K(G_L) + noise I), for each channel."""
+
+    noise: Any
+    scale: Any = 1.0
+
+
+def value(
+    roots: Sequence[jax.Array], first: Gram, y: jax.Array, kernel: Kernel, nu: Any, likelihood: Likelihood
+) -> jax.Array:
+    """L(G_1, ..., G_L) of Cholesky factors, with nu_(L+1) = 1."""
     top, divergences = ascend(first, roots, kernel)
-    evidence = channel_evidence(jittered(top.inducing) + noise * jnp.eye(len(y)), y)
-    return evidence - jnp.sum(nu * divergences)
+    return channel_evidence(_covariance(top, likelihood), y) - jnp.sum(nu * divergences)
 
 
-@ppl.expectation
-def learned(params, data):
-    """L of all data, whose rows carry inputs, outputs, nu and the noise; nothing in it is drawn."""
-    first = grams_only(data["x"])
-    roots = roots_of(params, first, relu, 2)
-    return value(roots, first, data["y"], relu, data["nu"][0], data["noise"][0])
+def _covariance(top: Gram, likelihood: Likelihood) -> jax.Array:
+    return likelihood.scale * jittered(top.inducing) + likelihood.noise * jnp.eye(len(top.inducing))
+
+
+def likelihood_of(params: Params, noise: float) -> Likelihood:
+    """The noise that is given; or, where the parameters hold them, a noise and a scale that are trained."""
+    if "log_noise" in params:
+        return Likelihood(jnp.exp(params["log_noise"]), jnp.exp(params["log_scale"]))
+    return Likelihood(noise)
+
+
+@functools.cache
+def learned(kernel: Kernel, layers: int, nu: float, noise: float = 0.0) -> ppl.Expectation:
+    """L as an objective of parameters and data {"x", "y"}; nothing in it is drawn.
+
+    The Gram matrices are the parameters' `layers`; or, where there are none, those of the NNGP.
+    """
+
+    @ppl.expectation
+    def objective(params, data):
+        first = grams_only(data["x"])
+        roots = roots_of(params, first, kernel, layers)
+        return value(roots, first, data["y"], kernel, nu, likelihood_of(params, noise))
+
+    return objective
 
 
 def predictions(
-    roots: Sequence[jax.Array], train: jax.Array, y: jax.Array, new: jax.Array, kernel: Kernel, noise: Any
+    roots: Sequence[jax.Array],
+    train: jax.Array,
+    y: jax.Array,
+    new: jax.Array,
+    kernel: Kernel,
+    likelihood: Likelihood,
 ) -> tuple[jax.Array, jax.Array]:
     """Mean (points, channels) and variance (points,) of new outputs, noise included."""
     top, _ = ascend(of_inputs(train, new), roots, kernel)
-    factor = jnp.linalg.cholesky(jittered(top.inducing) + noise * jnp.eye(len(y)))
-    mean = top.cross @ cho_solve((factor, True), y)
-    explained = jnp.sum(solve_triangular(factor, top.cross.T, lower=True) ** 2, axis=0)
-    return mean, jnp.maximum(top.variance - explained, 0.0) + noise
+    factor = jnp.linalg.cholesky(_covariance(top, likelihood))
+    cross = likelihood.scale * top.cross
+    mean = cross @ cho_solve((factor, True), y)
+    explained = jnp.sum(solve_triangular(factor, cross.T, lower=True) ** 2, axis=0)
+    return mean, jnp.maximum(likelihood.scale * top.variance - explained, 0.0) + likelihood.noise
 
 
 def alignment(gram: jax.Array, other: jax.Array) -> jax.Array:
@@ -162,6 +197,12 @@ def alignment(gram: jax.Array, other: jax.Array) -> jax.Array:
     center = lambda g: g - g.mean(axis=0) - g.mean(axis=1)[:, None] + g.mean()
     one, two = center(gram), center(other)
     return jnp.sum(one * two) / jnp.sqrt(jnp.sum(one**2) * jnp.sum(two**2))
+
+
+def smallest_eigenvalue(root: jax.Array) -> jax.Array:
+    """Of the correlations of a Gram matrix: one if no features are alike, zero if some are all alike."""
+    correlations = root / jnp.linalg.norm(root, axis=1, keepdims=True)
+    return jnp.linalg.eigvalsh(correlations @ correlations.T)[0]
 
 
 def log_volume(root: jax.Array) -> jax.Array:

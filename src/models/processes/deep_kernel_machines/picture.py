@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 def drawn(figures: Any, grams: Any) -> Figure:
     figure = Figure(figsize=(14, 6.5), layout="constrained")
-    above, (scores, distances, bounds, labels, spare) = figure.subplots(2, 5)
+    above, (scores, distances, bounds, aligned, degenerate) = figure.subplots(2, 5)
     for axis, (name, gram) in zip(above, grams.items(), strict=True):
         scale = np.sqrt(np.outer(np.diag(gram), np.diag(gram)))
         shown = axis.imshow(gram / scale, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
@@ -19,8 +19,9 @@ def drawn(figures: Any, grams: Any) -> Figure:
     above[0].set_ylabel("digits, ordered by label")
     names = list(grams)
     _points(scores, figures, names, "test LL", "Test log-likelihood")
-    _points(labels, figures, names, "alignment", "Alignment with the labels")
-    _points(spare, figures, names, "log volume", "Log volume of the last Gram")
+    _points(aligned, figures, names, "alignment", "Alignment with the labels")
+    _points(degenerate, figures, names, "eigenvalue", "Smallest eigenvalue of the last Gram")
+    degenerate.set_yscale("log")
     _widths(distances, bounds, figures)
     return figure
 
@@ -40,9 +41,12 @@ def _widths(distances: Any, bounds: Any, figures: Any) -> None:
     if not widths:
         return
     mean = lambda column: np.array([np.mean(row[column]) for row in rows.values()])
-    distances.loglog(widths, mean("sampled, to limit"), "o-", label="a draw of the features")
-    distances.loglog(widths, mean("guide, to limit"), "s-", label="the guide")
-    first = mean("sampled, to limit")[0]
+    posterior = lambda column: np.array([np.mean(figures[f"posterior, width {n}"][column]) for n in widths])
+    distances.loglog(widths, posterior("draw, to limit"), "o-", label="posterior, a draw")
+    distances.loglog(widths, posterior("mean, to limit"), "o--", label="posterior, the mean")
+    distances.loglog(widths, posterior("mean, to NNGP"), "x-", color="0.6", label="the mean, to the NNGP")
+    distances.loglog(widths, mean("guide, to limit"), "s-", label="the trained guide")
+    first = posterior("draw, to limit")[0]
     distances.loglog(widths, first * (np.array(widths) / widths[0]) ** -0.5, "k:", label="slope -1/2")
     distances.set_xlabel("width N")
     distances.set_title("Distance to the limit's Grams", fontsize=10)

@@ -21,6 +21,7 @@ from jax.scipy.special import logsumexp
 
 import ppl
 from models.processes.deep_kernel_machines.objective import (
+    LAYERS,
     Params,
     ascend,
     free,
@@ -32,16 +33,22 @@ from models.processes.deep_kernel_machines.objective import (
     roots_of,
 )
 
-CLASSES, LAYERS, BATCH = 10, 2, 128
+CLASSES, BATCH = 10, 128
+
+
+def marginals(params: Params, weights: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean (points, classes) and standard deviation (points, 1) of each f under q."""
+    spread = weights @ root_of(params["root"])
+    scale = jnp.exp(params["scale"])
+    return scale * weights @ params["mean"].T, scale * jnp.sqrt(jnp.sum(spread**2, axis=1) + residual)[
+        :, None
+    ]
 
 
 @ppl.gen
 def values(params, weights, residual):
     """q(f) of each point: (points, classes)."""
-    spread = weights @ root_of(params["root"])
-    variance = jnp.sum(spread**2, axis=1) + residual
-    scale = jnp.exp(params["scale"])
-    return ppl.normal(scale * weights @ params["mean"].T, scale * jnp.sqrt(variance)[:, None]) @ "f"
+    return ppl.normal(*marginals(params, weights, residual)) @ "f"
 
 
 def layered(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -57,17 +64,22 @@ def kl_of_outputs(params: Params) -> jax.Array:
     """KL(q(v) || N(0, I)), summed over classes."""
     root, mean = root_of(params["root"]), params["mean"]
     shared = jnp.sum(root**2) - len(root) - 2 * jnp.sum(jnp.log(jnp.diag(root)))
-    return 0.5 * (CLASSES * shared + jnp.sum(mean**2))
+    return 0.5 * (len(mean) * shared + jnp.sum(mean**2))
+
+
+def by_datum(params: Params, likelihood: jax.Array, divergences: jax.Array) -> jax.Array:
+    """The objective by datum and class, of the expected log likelihood of a datum, all classes together."""
+    classes = len(params["mean"])
+    return likelihood / classes - (kl_of_outputs(params) / classes + jnp.sum(divergences)) / params["total"]
 
 
 @ppl.expectation
 def bound(params, batch):
-    """The objective by datum and class; labels are categorical."""
+    """The objective of categorical labels."""
     weights, residual, divergences = layered(params, batch["x"])
     f = values(params, weights, residual).propose().retval
     logs = jnp.take_along_axis(jax.nn.log_softmax(f), batch["label"][:, None], axis=1)
-    total = params["total"]
-    return jnp.mean(logs) / CLASSES - (kl_of_outputs(params) / CLASSES + jnp.sum(divergences)) / total
+    return by_datum(params, jnp.mean(logs), divergences)
 
 
 def _trained(params: Params) -> dict[str, str]:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.processes.funbat.conjugate import Entries
+from models.processes.funbat.statistics import Entries
 
-# Of the crop of the photograph: stars, folds and an edge.
-CORNER = (0, 0)
+# Of the crop of the photograph: its center, so that nothing was chosen.
+CORNER = (224, 224)
 
 
 class Dataset(NamedTuple):

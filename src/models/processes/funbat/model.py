@@ -100,6 +100,11 @@ def guide(modes: tuple[Mode, ...], q: Approximation):
         markov_chain(posterior(mode.prior, mode.seen, sites).chain, reverse=True) @ f"factor {k}"
 
 
+def seen_rows(index: np.ndarray | jax.Array) -> list[np.ndarray]:
+    """The indices of each mode at which anything was seen: no other needs a site."""
+    return [np.unique(column) for column in np.asarray(index).T]
+
+
 def random_functions(key: jax.Array, modes: tuple[Mode, ...]) -> list[jax.Array]:
     """Where inference starts: values that say nothing about smoothness, the same for every prior."""
     keys = jax.random.split(key, len(modes))
