@@ -53,8 +53,8 @@ def test_discrete_choices_move_by_drawing_anew_and_continuous_ones_along_gradien
     one, other = 0.7 * stats.norm.pdf(0.6, 2.0, 1.25**0.5), 0.3 * stats.norm.pdf(0.6, -1.0, 2.25**0.5)
     share = one / (one + other)
     mean = share * (2.0 - 1.4 / 1.25) + (1 - share) * (-1.0 + 1.6 / 2.25)
-    # Not adapted: 0.4 is stable for both values of k. A step of a good acceptance on the whole may not be so for
-    # the rarer one, where the posterior is narrower.
+    # Not adapted: 0.4 is stable for both values of k. A step of a good acceptance on the whole may not be so
+    # for the rarer one, where the posterior is narrower.
     move = Cycle(Regenerate("k"), HMC(0.4, 5, only=("m", "w")))
     found = ppl.infer.chains(either().condition({"y": 0.6}), move, key=KEY, draws=3000, warmup=0)
     for name, truth in (("k", share), ("m", mean)):
