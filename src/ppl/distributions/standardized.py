@@ -32,7 +32,7 @@ def _derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[ja
     present = [move for move in moves if move is not None]
     if not present:
         return z, jnp.zeros_like(z)
-    return z, jnp.broadcast_to(sum(present[1:], present[0]) / scale, z.shape)
+    return z, jnp.broadcast_to(sum(present[1:], present[0]) / scale, jnp.shape(z))
 
 
 standardized.defjvp(_derivative, symbolic_zeros=True)
