@@ -69,7 +69,6 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "rem": np.fmod,
     "log_density_of": lambda x: x,
     "one_term": lambda x: x,
-    "optimization_barrier": lambda x: x,
 }
 
 
@@ -95,6 +94,12 @@ def _cut(x: Any, worlds: bool, start_indices: Any, limit_indices: Any, strides: 
     steps = strides or (1,) * len(start_indices)
     parts = tuple(slice(a, b, s) for a, b, s in zip(start_indices, limit_indices, steps, strict=True))
     return x[(slice(None),) * worlds + parts]
+
+
+def _reshape(x: Any, worlds: bool, new_sizes: Any, dimensions: Any = None, **_: Any) -> Any:
+    """`dimensions` are the order in which the axes are read, as the derivative of a product has them."""
+    x = x if dimensions is None else np.transpose(x, (*range(worlds), *_axes(dimensions, worlds)))
+    return x.reshape((*x.shape[:worlds], *new_sizes))
 
 
 def _pad(x: Any, padding: Any, worlds: bool, edges: Any) -> Any:
@@ -128,9 +133,8 @@ def _spread_over_worlds(values: list[Any], mapped: list[bool]) -> list[Any]:
 _STRUCTURAL: dict[str, Callable[..., Any]] = {
     "broadcast_in_dim": _spread,
     "slice": _cut,
-    "reshape": lambda x, worlds, new_sizes, **_: x.reshape((*x.shape[:worlds], *new_sizes)),
+    "reshape": _reshape,
     "squeeze": lambda x, worlds, dimensions: np.squeeze(x, _axes(dimensions, worlds)),
-    "expand_dims": lambda x, worlds, dimensions: np.expand_dims(x, _axes(dimensions, worlds)),
     "transpose": lambda x, worlds, permutation: np.transpose(
         x, (*range(worlds), *_axes(permutation, worlds))
     ),
@@ -139,8 +143,8 @@ _STRUCTURAL: dict[str, Callable[..., Any]] = {
     "reduce_prod": lambda x, worlds, axes, **_: np.prod(x, axis=_axes(axes, worlds)).astype(x.dtype),
     "reduce_max": lambda x, worlds, axes, **_: np.max(x, axis=_axes(axes, worlds)),
     "reduce_min": lambda x, worlds, axes, **_: np.min(x, axis=_axes(axes, worlds)),
-    "reduce_and": lambda x, worlds, axes, **_: np.all(x, axis=_axes(axes, worlds)),
-    "reduce_or": lambda x, worlds, axes, **_: np.any(x, axis=_axes(axes, worlds)),
+    "reduce_and": lambda x, worlds, axes, **_: np.bitwise_and.reduce(x, axis=_axes(axes, worlds)),
+    "reduce_or": lambda x, worlds, axes, **_: np.bitwise_or.reduce(x, axis=_axes(axes, worlds)),
     "cumsum": lambda x, worlds, axis, reverse: (
         np.flip(np.cumsum(np.flip(x, axis + worlds), axis + worlds), axis + worlds)
         if reverse
