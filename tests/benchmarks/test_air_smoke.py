@@ -1,9 +1,6 @@
 """The benchmarks of attend, infer, repeat at tiny sizes: what is measured, written and judged."""
 
-import importlib
 import json
-import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,21 +14,13 @@ from models.air.data import split
 from models.air.nets import Sizes
 
 MODULES = ("air", "air_steps", "_air_report", "_air_plan", "_air_checks", "_air_plot")
-OTHERS = ("_log", "_air_hand", "_air_genjax", "_timing", "_contest", "_problem")
 TINY = Sizes(canvas=24, window=4, what=3, hidden=5, lstm=4)
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[SimpleNamespace]:
-    """The scripts as modules, which find their neighbors as they do when they are run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-        with warnings.catch_warnings():  # importing GenJAX's own dependencies warns of deprecated names
-            warnings.simplefilter("ignore", DeprecationWarning)
-            importlib.import_module("genjax")
-        yield SimpleNamespace(**{name.lstrip("_"): importlib.import_module(name) for name in MODULES})
-        for name in (*MODULES, *OTHERS):
-            sys.modules.pop(name, None)
+def bench(scripts: Any) -> Iterator[SimpleNamespace]:
+    with scripts(*MODULES) as found:
+        yield found
 
 
 def epochs(experiment: str, strategy: str, seed: int, elbos: list[float], accuracy: float) -> list[Any]:

@@ -1,9 +1,6 @@
 """The benchmark of the cone at tiny sizes: exact bounds, everybody's values, and what is printed."""
 
-import importlib
 import json
-import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,27 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MODULES = ("problem", "optima", "ours", "genjax", "numpyro", "measure", "report")
 ERRORS = 4.0
 """Standard errors: false alarms are one in 16,000 for each comparison, and keys are fixed."""
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[SimpleNamespace]:
-    """The scripts as modules, which find their neighbors as they do when they are run."""
-    names = {name: f"_cone_{name}" for name in MODULES} | {"cone": "cone"}
-    # The examples have a `cone` of their own, and may be found first.
-    others = {name: sys.modules.pop(name) for name in ("cone",) if name in sys.modules}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        with warnings.catch_warnings():  # importing GenJAX's own dependencies warns of deprecated names
-            warnings.simplefilter("ignore", DeprecationWarning)
-            importlib.import_module("genjax")
-        yield SimpleNamespace(**{short: importlib.import_module(name) for short, name in names.items()})
-        for name in (*names.values(), "_timing", "_contest", "_problem", "cone_exact"):
-            sys.modules.pop(name, None)
-        sys.modules.update(others)
+def bench(scripts: Any) -> Iterator[SimpleNamespace]:
+    with scripts(*(f"_cone_{name}" for name in MODULES), "cone", prefix="_cone_") as found:
+        yield found
 
 
 def test_the_laws_on_grids_are_those_of_a_simulation(bench: Any) -> None:

@@ -1,10 +1,6 @@
 """The benchmark of estimators at tiny sizes: its exact gradients, its verdicts, and its contestants."""
 
-import importlib
-import sys
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +12,6 @@ from scipy.special import digamma, gammaln
 
 import ppl
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MODULES = ("_timing", "_problem", "_problems", "_contest", "_genjax", "_numpyro", "_lanes", "estimators")
 TINY = {
     "vae": {"batch": 2, "latents": 3, "hidden": 4, "steps": 0},
@@ -28,16 +23,9 @@ DRAWS = 10_000
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[SimpleNamespace]:
-    """The scripts as modules, which find their neighbors as they do when they are run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        with warnings.catch_warnings():  # importing GenJAX's own dependencies warns of deprecated names
-            warnings.simplefilter("ignore", DeprecationWarning)
-            importlib.import_module("genjax")
-        yield SimpleNamespace(**{name.strip("_"): importlib.import_module(name) for name in MODULES})
-        for name in MODULES:
-            sys.modules.pop(name, None)
+def bench(scripts: Any) -> Iterator[SimpleNamespace]:
+    with scripts(*MODULES) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,5 @@
 """The benchmark of a VAE's gradient at a tiny batch: what is computed, compared, printed and judged."""
 
-import importlib
-import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,22 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MODULES = ("_vae_contestants", "_vae_measure", "vae_gradient")
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[SimpleNamespace]:
-    """The scripts as modules, which find their neighbors as they do when they are run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        with warnings.catch_warnings():  # importing GenJAX's own dependencies warns of deprecated names
-            warnings.simplefilter("ignore", DeprecationWarning)
-            importlib.import_module("genjax")
-        names = {name.removeprefix("_vae_"): importlib.import_module(name) for name in MODULES}
-        yield SimpleNamespace(**names)
-        for name in (*MODULES, "_timing", "_contest", "_problem"):
-            sys.modules.pop(name, None)
+def bench(scripts: Any) -> Iterator[SimpleNamespace]:
+    with scripts(*MODULES, prefix="_vae_") as found:
+        yield found
 
 
 def test_a_batch_is_measured_and_printed(bench: Any, tmp_path: Path) -> None:
