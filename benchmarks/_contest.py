@@ -8,18 +8,15 @@ does.
 from __future__ import annotations
 
 import base64
-import json
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from _problem import Problem
+from _pyro_process import PYRO, Ask, answering
 
 ERRORS = 5.0
 """How many standard errors a mean may be off: false alarms are one in 1.7 million for each direction."""
@@ -128,44 +125,26 @@ def drawn(problem: Problem, function: Callable[[Any, Any], Any], seed: int, para
 
 # --- Pyro, in a process and an environment of its own
 
-ROOT = Path(__file__).parents[1]
-PYRO = ROOT / ".venv-peers" / "bin" / "python"
-
 
 @contextmanager
 def pyro(problem: Problem) -> Iterator[dict[str, Draw]]:
     """Contestants that run in `.venv-peers`; none where `make bench-peers` has not made it.
 
     The process gets the same parameters and data, and answers each line with the seconds and the gradient of
-    one call. It waits while others run, and they wait for it.
+    one call.
     """
     if not PYRO.exists():
         yield {}
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "problem.npz"
-        leaves = {"params": problem.params, "constants": problem.constants}
-        flat, _ = jax.tree_util.tree_flatten_with_path(leaves)
-        np.savez(path, **{"/".join(_word(part) for part in key): np.asarray(leaf) for key, leaf in flat})
-        command = [str(PYRO), str(Path(__file__).parent / "_pyro.py"), problem.name, str(path)]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        ) as child:
-            assert child.stdin is not None and child.stdout is not None
-            names = json.loads(child.stdout.readline())
-            yield {name: _asking(child, name) for name in names}
-            child.stdin.close()
+    given = {"params": problem.params, "constants": problem.constants}
+    with answering(PYRO, "_pyro.py", problem.name, **given) as (names, ask):
+        yield {name: _asking(ask, name) for name in names}
 
 
-def _asking(child: Any, name: str) -> Draw:
+def _asking(ask: Ask, name: str) -> Draw:
     def draw(turn: int) -> tuple[float, np.ndarray]:
-        print(json.dumps({"name": name, "seed": turn % 2**32}), file=child.stdin, flush=True)
-        answer = json.loads(child.stdout.readline())
+        answer = ask({"name": name, "seed": turn % 2**32})
         gradient = np.frombuffer(base64.b64decode(answer["gradient"]), np.float32)
         return answer["seconds"], gradient.astype(np.float64)
 
     return draw
-
-
-def _word(part: Any) -> str:
-    return str(getattr(part, "key", getattr(part, "idx", part)))

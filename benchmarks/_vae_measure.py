@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from _contest import _word
+from _pyro_process import Ask, answering
 from _vae_contestants import Form, Gradient, Params
 
 FALSE_ALARMS = 1e-4
@@ -61,32 +58,19 @@ def pyro(
 ) -> Iterator[dict[str, Callable[[int], Contestant]]]:
     """Pyro's contestants, by the size of the batch; none where there is no Pyro.
 
-    The process waits while others run, and they wait for it. Images of a smaller batch are the first of all.
+    Images of a smaller batch are the first of all.
     """
     if python is None or not python.exists():
         yield {}
         return
-    flat, _ = jax.tree_util.tree_flatten_with_path({"params": params})
-    stored = {"/".join(_word(part) for part in path): np.asarray(leaf) for path, leaf in flat}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "problem.npz"
-        np.savez(file, images=np.asarray(images), **stored)
-        command = [str(python), "-W", "ignore", str(Path(__file__).parent / "_vae_pyro.py"), str(file)]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        ) as child:
-            assert child.stdin is not None and child.stdout is not None
-            version = json.loads(child.stdout.readline())
-            threads = {f"Pyro {version}": os.cpu_count() or 1, f"Pyro {version}, one thread": 1}
-            yield {name: lambda batch, n=n: asking(child, batch, n) for name, n in threads.items()}
-            child.stdin.close()
+    with answering(python, "_vae_pyro.py", params=params, images=images) as (version, ask):
+        threads = {f"Pyro {version}": os.cpu_count() or 1, f"Pyro {version}, one thread": 1}
+        yield {name: lambda batch, n=n: asking(ask, batch, n) for name, n in threads.items()}
 
 
-def asking(child: Any, batch: int, threads: int) -> Contestant:
+def asking(ask: Ask, batch: int, threads: int) -> Contestant:
     def answer(seed: int, gradient: bool) -> dict[str, Any]:
-        question = {"batch": batch, "threads": threads, "seed": seed, "gradient": gradient}
-        print(json.dumps(question), file=child.stdin, flush=True)
-        return json.loads(child.stdout.readline())
+        return ask({"batch": batch, "threads": threads, "seed": seed, "gradient": gradient})
 
     vector = lambda seed: np.frombuffer(base64.b64decode(answer(seed, True)["gradient"]), np.float32)
     return Contestant(lambda: answer(0, False)["seconds"], vector)

@@ -17,8 +17,6 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ import _air_hand
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _contest import PYRO, _word
+from _pyro_process import PYRO, Ask, answering
 from _timing import machine, table
 
 from models.air.data import split
@@ -103,25 +101,13 @@ def pyro(params: Any, images: Any, python: Path) -> Iterator[dict[str, Draw]]:
         "offset": np.stack(STARTS["pyro"].where), "noise": np.float32(NOISE),
         "smoothing": np.float32(SMOOTHING),
     }  # fmt: skip
-    flat, _ = jax.tree_util.tree_flatten_with_path({"params": params})
-    constants |= {"/".join(_word(part) for part in key): np.asarray(leaf) for key, leaf in flat}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "problem.npz"
-        np.savez(path, **constants)
-        command = [str(python), "-W", "ignore", str(Path(__file__).parent / "_air_pyro.py"), str(path)]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        ) as child:
-            assert child.stdin is not None and child.stdout is not None
-            names = json.loads(child.stdout.readline())
-            yield {name: asking(child, name) for name in names}
-            child.stdin.close()
+    with answering(python, "_air_pyro.py", params=params, **constants) as (names, ask):
+        yield {name: asking(ask, name) for name in names}
 
 
-def asking(child: Any, name: str) -> Draw:
+def asking(ask: Ask, name: str) -> Draw:
     def draw(turn: int) -> tuple[float, float]:
-        print(json.dumps({"name": name, "seed": turn}), file=child.stdin, flush=True)
-        answer = json.loads(child.stdout.readline())
+        answer = ask({"name": name, "seed": turn})
         return answer["seconds"], answer["slope"]
 
     return draw

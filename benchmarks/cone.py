@@ -27,7 +27,7 @@ from _cone_measure import ASCENDING, Block, our_trainer, pyro, steps_in_turns, t
 from _cone_optima import OPTIMA, simulated
 from _cone_problem import FULL, QUICK, ROWS, Cell, Sizes, lines
 from _cone_report import bars, report
-from _contest import PYRO
+from _pyro_process import PYRO
 from _timing import machine
 
 OTHERS = {"GenJAX": _cone_genjax, "NumPyro": _cone_numpyro}

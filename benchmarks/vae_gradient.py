@@ -36,7 +36,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from _contest import PYRO
+from _pyro_process import PYRO
 from _timing import STAGING_HEADER, in_turns, machine, staging_rows, table
 from _vae_contestants import (
     ARTIFACT,
