@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, override
 
 import jax
 import numpy as np
-from jax.core import Tracer
+from jax.core import Tracer, eval_jaxpr
 from jax.lax import stop_gradient
 
 from ppl.address import Address
@@ -19,7 +19,7 @@ from ppl.errors import UnsupportedProgram
 from ppl.given import prepared
 from ppl.measure import Distribution, Measure
 from ppl.program import Conditioned, Program
-from ppl.refusal import unmoved
+from ppl.refusal import held_constant, unmoved
 from ppl.source import user_line
 from ppl.trace import Trace
 from ppl.transforms import jax_internals as internals
@@ -144,6 +144,18 @@ def held(measure: Measure) -> Measure:
     if isinstance(measure, Transported):
         return _held_transported(measure)
     raise UnsupportedProgram(f"the parameters of {measure!r}, a {type(measure).__name__}, are not known.")
+
+
+def holding[T](function: Callable[[], T]) -> T:
+    """What a function returns inside a program, with whatever it closes over held fixed.
+
+    Raises:
+        UnsupportedProgram: it closes over an array in a way that cannot be held fixed.
+    """
+    closed, shape = jax.make_jaxpr(function, return_shape=True)()
+    _check_closed(closed.jaxpr)
+    leaves = eval_jaxpr(closed.jaxpr, held_constant(closed.consts))
+    return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
 
 class Held(Program):

@@ -1,4 +1,4 @@
-"""Numbers that refuse derivatives which would be wrong.
+"""Numbers that refuse derivatives which would be wrong, or that count as constants.
 
 These are primitives with a rule of their own and no custom derivatives of JAX: once a function inside
 `jit` or `scan` has been differentiated in reverse mode, JAX keeps the numbers that it needs again without
@@ -72,9 +72,15 @@ def _differentiated_once(primals: Any, tangents: Any, *, why: str) -> Any:
     return once_p.bind(*primals, why=why), slope * undifferentiated_p.bind(one, why=why)
 
 
+def _constant(primals: Any, tangents: Any, *, why: str) -> Any:
+    out = constant_p.bind(*primals, why=why)
+    return out, ad.Zero(jax.typeof(out).to_tangent_aval())
+
+
 undifferentiated_p = _first_operand("undifferentiated", _undifferentiated)
 unmoved_p = _first_operand("unmoved", _unmoved)
 once_p = _first_operand("differentiated_once", _differentiated_once)
+constant_p = _first_operand("held_constant", _constant)
 
 
 def undifferentiated(tree: Any, why: str) -> Any:
@@ -90,6 +96,15 @@ def unmoved(x: jax.Array, witness: jax.Array, why: str) -> jax.Array:
 def differentiated_once(x: jax.Array, witness: jax.Array, why: str) -> jax.Array:
     """The number `x`; a second derivative along which it or the number `witness` moves is refused."""
     return once_p.bind(x, witness, why=why)
+
+
+def held_constant(tree: Any) -> Any:
+    """The same arrays, which count as constants: for what an objective is *defined* to hold fixed.
+
+    Unlike `stop_gradient` it also says that the objective's value is not meant to follow them, so that a jump
+    where they cross it is none.
+    """
+    return jax.tree.map(lambda x: constant_p.bind(x, why=""), tree)
 
 
 def _is_float(x: Any) -> bool:

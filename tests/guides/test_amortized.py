@@ -1,65 +1,99 @@
-"""Parameters of a guide from a network of the data: a composition, in lanes of `jax.vmap`."""
+"""A guide of each datum from one network: what it is by hand, and posteriors that are known."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as npd
+import optax
 import pytest
+from scipy import stats
 
 import ppl
-from ppl.guides import FullRank, MeanField
-
-KEY = jax.random.key(13)
-LOADING = np.array([[1.0, 0.5], [-0.3, 0.8], [0.2, 0.2]])
-ROWS = jnp.array([[0.3, -1.0, 0.2], [2.0, 0.1, -0.4]])
+from ppl import guides
+from ppl.guides import Amortized
 
 
 @ppl.gen
-def factors(y):
+def datum(weight: Any) -> None:
     z = ppl.normal(jnp.zeros(2), 1.0) @ "z"
-    ppl.normal(jnp.asarray(LOADING) @ z, 0.5) @ "y"
+    ppl.normal(weight @ z, 0.5) @ "y"
 
 
-def target(y):
-    return factors(y).condition({"y": y})
+WEIGHT = jnp.array([1.0, -2.0])
+target = lambda y: datum(WEIGHT).condition({"y": y})
+linear = lambda phi, y: phi["weights"] * y + phi["bias"]
 
 
-def guide(encoder, y):
-    family = FullRank(target(y))
-    return family(family.unravel(encoder["weights"] @ y + encoder["bias"]))
+def start(size: int) -> dict[str, jax.Array]:
+    return {"weights": jnp.zeros(size), "bias": jnp.zeros(size)}
 
 
-def test_the_encoder_of_the_posterior_is_exact_for_every_row():
-    """Of normal factors the posterior mean is linear in the data: each row's bound is its evidence."""
-    covariance = np.linalg.inv(np.eye(2) + LOADING.T @ LOADING / 0.25)
-    factor = np.linalg.cholesky(covariance)
-    family = FullRank(target(ROWS[0]))
-    cholesky = npd.biject_to(npd.constraints.lower_cholesky).inv(jnp.asarray(factor))
-    zeros = jnp.zeros((3, 3))
-    encoder = {
-        "weights": jnp.concatenate([zeros, jnp.asarray(covariance @ LOADING.T / 0.25)]),
-        "bias": jnp.concatenate([cholesky, jnp.zeros(2)]),
-    }
-    assert family.size == 5 and family.unravel(jnp.arange(5.0))["loc"].tolist() == [3.0, 4.0]
+def test_its_density_is_that_of_independent_normals(key: jax.Array) -> None:
+    guide = Amortized(target, linear, start={"z": {"loc": jnp.ones(2), "log_scale": jnp.full(2, -1.0)}})
+    assert guide.family(0.3).size == 4
+    phi = {"weights": jnp.array([1.0, 2.0, 3.0, 4.0]), "bias": jnp.array([0.1, 0.2, 0.3, 0.4])}
+    z = np.array([0.2, -1.3])
+    numbers = np.array([1, 2, 3, 4]) * 0.3 + np.array([0.1, 0.2, 0.3, 0.4])
+    wanted = stats.norm(1 + numbers[:2], np.exp(-1 + numbers[2:])).logpdf(z).sum()
+    assert float(guide(phi, 0.3).log_density({"z": z})) == pytest.approx(wanted, rel=1e-5)
+    assert guide(phi, 0.3).simulate(key).choices["z"].shape == (2,)
 
-    def bounds(encoder, rows):
-        return jnp.sum(jax.vmap(lambda y: ppl.elbo(target(y), guide(encoder, y)))(rows))
 
-    evidence = npd.MultivariateNormal(jnp.zeros(3), jnp.asarray(LOADING @ LOADING.T + 0.25 * np.eye(3)))
-    bound = ppl.expectation(bounds)
-    values = jax.jit(jax.vmap(lambda key: bound.estimate(key, encoder, ROWS)))(jax.random.split(KEY, 20))
-    np.testing.assert_allclose(values, evidence.log_prob(ROWS).sum(), atol=1e-3)
-    stuck = ppl.expectation(
-        lambda encoder, rows: jnp.sum(
-            jax.vmap(lambda y: ppl.sticking_the_landing(target(y), guide(encoder, y)))(rows)
-        )
+def test_posteriors_of_all_data_are_learned_by_one_network() -> None:
+    """Correlated, so by a full covariance; means and covariances by linear algebra, for other data too."""
+    guide = Amortized(target, linear, guides.FullRank)
+    bound = lambda phi, y: ppl.sticking_the_landing(guide.target(y), guide(phi, y))
+    objective = ppl.expectation(lambda phi, rows: ppl.scaled(lambda y: bound(phi, y), rows, total=100))
+    rows = 2.0 * jax.random.normal(jax.random.key(0), (100,))
+    phi = ppl.fit(
+        objective, start(guide.family(0.0).size), optax.adam(optax.cosine_decay_schedule(0.05, 800)),
+        key=jax.random.key(1), steps=800, data=rows, batch_size=50, progress=False,
+    ).params  # fmt: skip
+    precision = np.eye(2) + np.outer(WEIGHT, WEIGHT) / 0.25
+    for y in (-1.5, 0.7):
+        draws = jax.vmap(guide(phi, y).simulate)(jax.random.split(jax.random.key(2), 20_000)).choices["z"]
+        mean = np.linalg.solve(precision, np.asarray(WEIGHT) * y / 0.25)
+        np.testing.assert_allclose(np.mean(draws, 0), mean, atol=0.03)
+        np.testing.assert_allclose(np.cov(draws.T), np.linalg.inv(precision), atol=0.03)
+
+
+def test_it_begins_where_the_start_is() -> None:
+    family = guides.MeanField(target(0.3))
+    found = family.initial(jax.random.key(3))
+    guide = Amortized(target, linear, start=found)
+    z = jnp.array([0.2, -1.3])
+    wanted = family(found).log_density({"z": z})
+    assert float(guide(start(4), 0.3).log_density({"z": z})) == pytest.approx(float(wanted), rel=1e-6)
+
+
+def test_a_datum_may_be_several_arguments() -> None:
+    guide = Amortized(
+        lambda y, scale: datum(scale * WEIGHT).condition({"y": y}),
+        lambda phi, y, scale: phi["weights"] * y * scale + phi["bias"],
     )
-    slope = stuck.grad(KEY, encoder, ROWS)
-    assert all(abs(x).max() < 2e-3 for x in jax.tree.leaves(slope)), "at the optimum there is no noise"
+    each = jax.vmap(lambda y, scale: ppl.elbo(guide.target(y, scale), guide(start(4), y, scale)))
+    ys, scales = jnp.array([0.1, 2.0, -1.0]), jnp.array([1.0, 0.5, 2.0])
+    objective = ppl.expectation(lambda: jnp.sum(each(ys, scales)))
+    found = objective.estimate(jax.random.key(0), num_samples=20_000)
+    # Standard normals: E log p(z) - log q(z) = 0, and E log p(y | z) in closed form.
+    residual = ys**2 + scales**2 * jnp.sum(WEIGHT**2)
+    wanted = jnp.sum(-0.5 * jnp.log(2 * jnp.pi * 0.25) - 0.5 * residual / 0.25)
+    assert float(found) == pytest.approx(float(wanted), rel=0.02)
 
 
-def test_an_output_of_another_size_is_refused():
-    with pytest.raises(
-        ppl.errors.ChoiceShapeError, match=r"the parameters of MeanField.*raveled.*\(4,\).*\(3,\)"
-    ):
-        MeanField(target(ROWS[0])).unravel(jnp.zeros(3))
+REFUSED = {
+    "function for its target, got 3": lambda: Amortized(3, linear),  # type: ignore[arg-type]
+    "function for its network, got None": lambda: Amortized(target, None),  # type: ignore[arg-type]
+    "is a measure, got 1.0": lambda: Amortized(lambda y: y, linear)(start(4), 1.0),  # type: ignore[arg-type]
+    r"shape \(3,\); MeanField.* has 4 parameters": lambda: Amortized(target, linear)(start(3), 1.0),
+    "not of the parameters of MeanField": lambda: Amortized(target, linear, start=start(4))(start(4), 1.0),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_does_not_fit_is_refused_by_name(message: str) -> None:
+    with pytest.raises((TypeError, ppl.PPLError), match=message):
+        REFUSED[message]()

@@ -1,5 +1,6 @@
 """Ready-made variational families, as programs over any conditioned model."""
 
+from ppl.guides.amortized import Amortized as Amortized
 from ppl.guides.asvi import ASVI as ASVI
 from ppl.guides.flow import Flow as Flow
 from ppl.guides.full_rank import FullRank as FullRank

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ppl.choices import Choices
 from ppl.infer.algorithm import Algorithm, Particles, Retained, observed, unobserved
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, log_mean_exp
+from ppl.weights import at_least, log_mean_exp
 
 Proposal = Measure | Callable[[Choices], Measure]
 

@@ -17,8 +17,8 @@ from ppl.infer.moves.move import density_of
 from ppl.infer.moves.real import Real, real, refusing
 from ppl.infer.optional import blackjax
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, log_mean_exp
 from ppl.undifferentiated import undifferentiated
+from ppl.weights import at_least, log_mean_exp
 
 _META = ["particles", "paths", "steps", "samples", "history"]
 

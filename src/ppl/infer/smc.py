@@ -26,7 +26,7 @@ from ppl.infer.moves.metropolis import metropolis
 from ppl.infer.resampling import Multinomial, Resampling, check_threshold
 from ppl.infer.stacked import alone, at, prepended, rest, with_first
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, log_mean_exp
+from ppl.weights import at_least, log_mean_exp
 
 
 class Cloud(NamedTuple):

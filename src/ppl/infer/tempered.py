@@ -19,7 +19,7 @@ from ppl.infer.moves.move import Move
 from ppl.infer.resampling import Multinomial, Resampling, check_threshold
 from ppl.infer.stacked import alone, at, prepended, rest
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, log_mean_exp
+from ppl.weights import at_least, log_mean_exp
 
 Temperatures = int | Sequence[float] | jax.Array
 

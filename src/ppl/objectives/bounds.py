@@ -7,8 +7,9 @@ from collections.abc import Callable
 import jax
 
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, log_mean_exp, log_weights
+from ppl.objectives.particles import log_weights
 from ppl.objectives.supports import check_supports
+from ppl.weights import at_least, log_mean_exp
 
 
 def elbo(target: Measure, guide: Measure) -> jax.Array:

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, finite_number, log_mean_exp, log_weights
+from ppl.objectives.particles import log_weights
 from ppl.objectives.supports import check_supports
+from ppl.weights import at_least, finite_number, log_mean_exp
 
 
 def chi_upper(particles: int, order: float = 2.0) -> Callable[[Measure, Measure], jax.Array]:

@@ -13,7 +13,7 @@ from ppl.errors import UnsupportedProgram
 from ppl.estimators.registry import default_estimator
 from ppl.given import prepared
 from ppl.measure import Distribution, Measure
-from ppl.objectives.particles import at_least, check_attached, log_mean_exp
+from ppl.objectives.particles import check_attached
 from ppl.objectives.supports import check_supports
 from ppl.program import Program
 from ppl.refusal import differentiated_once, unmoved
@@ -21,6 +21,7 @@ from ppl.site import Site
 from ppl.transforms.occurrences import Occurrence, choice_equations
 from ppl.transforms.witness import total, witness
 from ppl.transported import Transported
+from ppl.weights import at_least, log_mean_exp
 
 _ONCE = (
     "dreg is right for a first derivative only. Differentiate `ppl.iwelbo`, which is right to every order."

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, finite_number, log_mean_exp, log_weights
+from ppl.objectives.particles import log_weights
 from ppl.objectives.supports import check_supports
+from ppl.weights import at_least, finite_number, log_mean_exp
 
 
 def renyi(alpha: float, particles: int) -> Callable[[Measure, Measure], jax.Array]:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, bounded, log_weights
+from ppl.objectives.particles import bounded, log_weights
 from ppl.objectives.supports import check_supports
+from ppl.weights import at_least
 
 
 def thermodynamic(

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from ppl.detached import with_fixed_support
 from ppl.estimators.protocol import moved
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, check_attached, frozen
+from ppl.objectives.particles import check_attached, frozen
 from ppl.objectives.supports import check_supports
 from ppl.refusal import differentiated_once
 from ppl.transforms.one_term import one_term
+from ppl.weights import at_least
 
 _ONCE = (
     "vargrad is right for a first derivative only: that of the variance is the one of the divergence, the "

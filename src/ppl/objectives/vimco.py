@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from ppl.detached import detached
 from ppl.estimators.protocol import moved
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, check_attached, log_mean_exp
+from ppl.objectives.particles import check_attached
 from ppl.objectives.supports import check_supports
 from ppl.transforms.one_term import one_term
+from ppl.weights import at_least, log_mean_exp
 
 
 def vimco(particles: int) -> Callable[[Measure, Measure], jax.Array]:

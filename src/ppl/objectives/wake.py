@@ -3,23 +3,33 @@
 Their derivatives touch disjoint parameters, and all are maximized, so that a sum of them is one objective:
 `wake_model(n)(target, guide) + wake_guide(n)(target, guide)` is reweighted wake-sleep. It is no gradient
 field: what is held fixed moves from step to step.
+
+What stands for the posterior in the two wake phases is drawn by importance sampling from the guide, or by any
+algorithm of `ppl.infer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ppl.detached import held
+from ppl.detached import holding
+from ppl.infer.algorithm import Algorithm
+from ppl.infer.importance import Importance
 from ppl.measure import Measure
-from ppl.objectives.particles import at_least, bounded, check_attached, frozen
+from ppl.objectives.particles import bounded, check_attached, frozen
 from ppl.objectives.simulations import Addresses, Inverse, simulation
 from ppl.objectives.supports import check_supports
+from ppl.weights import at_least
+
+Posterior = int | Algorithm | Callable[[Measure], Algorithm]
+"""What draws weighted particles: how many of the guide, an algorithm, or one that is made of the guide."""
 
 
-def wake_model(particles: int) -> Callable[[Measure, Measure], jax.Array]:
+def wake_model(particles: Posterior) -> Callable[[Measure, Measure], jax.Array]:
     """The wake phase of the model: its log density at particles of a frozen guide. To be maximized.
 
         sum_i s_i log p(x_i, y; theta),    x_i ~ q,    s_i = w_i / sum_j w_j,    w_i = p(x_i, y) / q(x_i)
@@ -32,7 +42,8 @@ def wake_model(particles: int) -> Callable[[Measure, Measure], jax.Array]:
     For one particle it is the wake phase of Hinton et al.
 
     Args:
-        particles: `n`.
+        particles: `n`; or an algorithm of `ppl.infer`, or a function from the guide to one, as in
+            `wake_guide`, whose weighted particles take the place of `x_i` and `s_i`.
 
     Returns:
         `objective(target, guide)`, one draw, a scalar. Its derivative is unbiased for what is written, with
@@ -60,17 +71,18 @@ def wake_model(particles: int) -> Callable[[Measure, Measure], jax.Array]:
         Hinton, Dayan, Frey, Neal, "The wake-sleep algorithm for unsupervised neural networks", 1995.
         Bornschein, Bengio, "Reweighted wake-sleep", 2015, section 2.
     """
-    at_least(1, particles, "wake_model")
+    _check(1, particles, "wake_model")
 
     def objective(target: Measure, guide: Measure) -> jax.Array:
         log_p = _of_one_resampled(target, target, guide, particles)
-        check_supports(target, guide, "wake_model", zero_weights=True)
+        if not isinstance(particles, Algorithm):
+            check_supports(target, guide, "wake_model", zero_weights=True)
         return log_p
 
     return objective
 
 
-def wake_guide(particles: int) -> Callable[[Measure, Measure], jax.Array]:
+def wake_guide(particles: Posterior) -> Callable[[Measure, Measure], jax.Array]:
     """The wake phase of the guide: its log density at its own particles, weighted. To be maximized.
 
         sum_i s_i log q(x_i; phi),    x_i ~ q,    s_i = w_i / sum_j w_j,    w_i = p(x_i, y) / q(x_i)
@@ -80,8 +92,16 @@ def wake_guide(particles: int) -> Callable[[Measure, Measure], jax.Array]:
     kind, since none is differentiated. The model's parameters get no derivative. It bounds nothing. Nor is
     the derivative of the guide's parameters that of any bound.
 
+    By an algorithm other than importance sampling the particles may be better ones. Along the steps of a
+    chain, `wake_guide(lambda guide: ppl.infer.SMC(n, guide))` is neural adaptive sequential Monte Carlo
+    (NASMC): the guide is the proposal of a particle filter, and learns from whole paths by their weights at
+    the end. (Gu, Ghahramani, Turner weigh each step by the filter up to it: less variance, and for many
+    particles not the posterior's derivative but that of the filter's.)
+
     Args:
-        particles: `n`, at least two: with one the share is one and the expected derivative zero.
+        particles: `n`, at least two: with one the share is one and the expected derivative zero. Or an
+            algorithm of `ppl.infer`, which draws posterior particles whatever the guide; or a function that
+            makes one of the guide. Whatever the algorithm depends on is held fixed too.
 
     Returns:
         `objective(target, guide)`, one draw, a scalar. Its derivative is unbiased for what is written, with
@@ -89,6 +109,7 @@ def wake_guide(particles: int) -> Callable[[Measure, Measure], jax.Array]:
 
     Raises:
         ValueError: fewer than two particles.
+        TypeError: no number, algorithm, or function that returns one.
         UnsupportedProgram: the target or the guide is a measure whose parameters cannot be held fixed, such
             as a marginal; or the guide is detached.
 
@@ -108,13 +129,15 @@ def wake_guide(particles: int) -> Callable[[Measure, Measure], jax.Array]:
         Bornschein, Bengio, "Reweighted wake-sleep", 2015, section 2.
         Le, Kosiorek, Siddharth, Teh, Wood, "Revisiting reweighted wake-sleep for models with stochastic
         control flow", 2020.
+        Gu, Ghahramani, Turner, "Neural adaptive sequential Monte Carlo", 2015.
     """
-    at_least(2, particles, "wake_guide")
+    _check(2, particles, "wake_guide")
 
     def objective(target: Measure, guide: Measure) -> jax.Array:
         check_attached(guide, "wake_guide")
         log_q = _of_one_resampled(guide, target, guide, particles)
-        check_supports(target, guide, "wake_guide", zero_weights=True)
+        drawn = isinstance(particles, Algorithm)
+        check_supports(target, guide, "wake_guide", zero_weights=not drawn, forward=drawn)
         return log_q
 
     return objective
@@ -164,14 +187,28 @@ def sleep(model: Measure, guide: Inverse, observed: Addresses) -> jax.Array:
     return drawn.guide.log_density(drawn.latents)
 
 
-def _of_one_resampled(live: Measure, target: Measure, guide: Measure, particles: int) -> jax.Array:
+def _check(least: int, particles: Posterior, objective: str) -> None:
+    if not isinstance(particles, Algorithm) and not callable(particles):
+        at_least(least, particles, objective)
+
+
+def _of_one_resampled(live: Measure, target: Measure, guide: Measure, particles: Posterior) -> jax.Array:
     """The expected log density, under `live`, of a particle that is resampled by weight; all else is held."""
+    algorithm = _algorithm(particles, guide)
+    # An algorithm may have parameters of its own, and close over others.
+    drawn = holding(lambda: algorithm.run(frozen(target)))
+    return jnp.sum(drawn.weights * bounded(jax.vmap(live.log_density)(drawn.choices)))
 
-    def particle(_: jax.Array) -> tuple[jax.Array, jax.Array]:
-        trace = frozen(guide).propose()
-        log_weight = held(target).log_density(trace.choices) - trace.log_density
-        return log_weight, live.log_density(trace.choices)
 
-    log_weights, log_densities = jax.vmap(particle)(jnp.arange(particles))
-    shares = jax.lax.stop_gradient(jax.nn.softmax(log_weights))
-    return jnp.sum(shares * bounded(log_densities))
+def _algorithm(particles: Posterior, guide: Measure) -> Algorithm:
+    if isinstance(particles, Algorithm):
+        return particles
+    if not callable(particles):
+        return Importance(particles, frozen(guide))
+    made: Any = particles(frozen(guide))
+    if not isinstance(made, Algorithm):
+        raise TypeError(
+            f"a wake phase takes a number of particles, an algorithm of ppl.infer, or a function from the "
+            f"guide to one; this function returned {made!r}"
+        )
+    return made

@@ -210,7 +210,7 @@ AXES: dict[str, Rule] = {
             "digamma polygamma igamma igammac igamma_grad_a random_gamma_grad regularized_incomplete_beta "
             "erf erfc erf_inv bessel_i0e bessel_i1e zeta real imag conj complex copy copy_p stop_gradient "
             "name reduce_precision population_count clz log_density_of one_term undifferentiated "
-            "unmoved differentiated_once"
+            "unmoved differentiated_once held_constant"
         ),
         _elementwise,
     ),

@@ -66,7 +66,7 @@ SHUFFLES = words("transpose rev gather dynamic_slice slice split unstack reduce_
 LAYOUT = SHUFFLES | words(
     "reshape broadcast_in_dim squeeze expand_dims copy copy_p convert_element_type device_put stop_gradient "
     "name optimization_barrier sharding_constraint log_density_of one_term undifferentiated "
-    "unmoved differentiated_once"
+    "unmoved differentiated_once held_constant"
 )
 # Where a nested jaxpr only says how to combine two entries, or how to solve a linear system.
 SMOOTH_WITH_JAXPR = words(
@@ -227,6 +227,8 @@ def plain(equation: Any, values: list[Value], context: Context) -> list[Value]:
         return [whole if s else broken for s in smooth]
     if name == "stop_gradient":
         whole = replace(whole, tangent=False)
+    if name == "held_constant":
+        whole = replace(whole, moves=False, tangent=False, jump=None, edge=None)
     if whole.edge is not None and not _keeps_infinity(equation, values):
         whole = fall(whole, context)
     jump, steps = jump_words(equation)
