@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import NamedTuple
 
-from _air_plan import BETTER, JUDGED, PLATEAU, SEEDS, Run
+from _air_plan import BETTER, JUDGED, PLATEAU, RATES, SEEDS, TRIED, TUNING, Run
 from _log import Line
 from _timing import table
 
@@ -31,6 +31,10 @@ class Curve(NamedTuple):
         return self.last["number"] == self.last["setting"][3]
 
     @property
+    def rate(self) -> float:
+        return self.last["setting"][0]
+
+    @property
     def second(self) -> float:
         """Seconds of an epoch."""
         return self.last["seconds"] / max(self.last["number"], 1)
@@ -42,14 +46,14 @@ class Curve(NamedTuple):
 
 def curves(lines: list[Line], experiment: str) -> list[Curve]:
     """Every run of an experiment, by strategy and seed; of a run that was begun twice, the longer."""
-    found: dict[tuple[str, int], list[Line]] = {}
+    found: dict[tuple[str, int, float], list[Line]] = {}
     for line in lines:
         if line["kind"] == "epoch" and line["experiment"] == experiment:
-            epochs = found.setdefault((line["strategy"], line["seed"]), [])
+            epochs = found.setdefault((line["strategy"], line["seed"], line["setting"][0]), [])
             if line["number"] == 0:
                 epochs.clear()
             epochs.append(line)
-    return [Curve(strategy, seed, epochs) for (strategy, seed), epochs in found.items()]
+    return [Curve(strategy, seed, epochs) for (strategy, seed, _), epochs in found.items()]
 
 
 def finished(lines: list[Line], experiment: str) -> list[Curve]:
@@ -88,6 +92,21 @@ def row(strategy: str, runs: list[Curve], empty: float) -> tuple[str, ...]:
         f"{median([run.second for run in runs]):.2f}",
         str(runs[0].last["number"]),
     )
+
+
+def by_rate(lines: list[Line]) -> dict[str, dict[float, Curve]]:
+    """The runs of each strategy whose rates were all tried."""
+    grouped = by_strategy(finished(lines, TUNING))
+    found = {name: {run.rate: run for run in runs} for name, runs in grouped.items()}
+    return {name: runs for name, runs in found.items() if len(runs) == len(TRIED)}
+
+
+def rates(lines: list[Line]) -> str:
+    rows = [
+        (name, *(f"{runs[rate].last['elbo']:.1f} ({runs[rate].last['accuracy']:.3f})" for rate in TRIED))
+        for name, runs in by_rate(lines).items()
+    ]
+    return table(("strategy", *(f"{rate:g}" for rate in TRIED)), rows) if rows else "not run"
 
 
 HEADER = (
@@ -149,6 +168,7 @@ def report(lines: list[Line], missing: list[Run]) -> str:
     machines = {f"{line['date']}, {line['machine']}" for line in lines if line["kind"] == "run"}
     parts = {
         f"Figure 7, better start ({'; '.join(sorted(machines))})": figure(lines, BETTER),
+        "Rates: the bound (count accuracy) on one other seed": rates(lines),
         "Canvases with no, one and two digits: said to have 0, 1, 2, 3 objects": confusions(lines),
         f"The paper's start and rate; the plateau is at {empty_of(lines):.1f} nats": figure(lines, PLATEAU),
         "Variance of the presence head's gradient, one image": variance(lines),
@@ -174,6 +194,10 @@ def bars(lines: list[Line]) -> list[tuple[str, bool]]:
                 f"{name}: median accuracy {median(accuracy):.3f} of {len(accuracy)} seeds, at least 0.9 of 5"
             )
             judged.append((text, median(accuracy) >= 0.9 and len(accuracy) >= len(SEEDS)))
+    for name, runs in by_rate(lines).items():
+        best = max(runs, key=lambda rate: runs[rate].last["elbo"])
+        text = f"{name}: of three rates {best:g} reaches the best bound; the profiles have {RATES[name]:g}"
+        judged.append((text, best == RATES[name]))
     judged += stays(lines)
     for line in lines:
         if line["kind"] == "ablations":

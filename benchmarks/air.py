@@ -5,7 +5,7 @@ under each objective and estimator of the presence of an object: how many seeds 
 fast. Beside it: the plateau on which the score function stays at the start that the paper's code had; the
 variance of the estimators at three stages; and ablations that must fail.
 
-    python benchmarks/air.py [--profile quick|full] [--workers N] [--json FILE] [--report]
+    python benchmarks/air.py [--profile quick|full|rates] [--workers N] [--json FILE] [--report]
 
 The work is shared by N processes of one thread each. Every epoch is a line of JSON in FILE as soon as it is
 done. A run that is in FILE already is not run again, so that what was stopped goes on; `--report` only prints
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 from _air_checks import ablations, empty_bound, variances
-from _air_plan import PROFILES, Profile, Run, setting
+from _air_plan import PROFILES, RATES, Profile, Run, setting
 from _air_plot import picture
 from _air_report import bars, report
 from _log import Line, Log
@@ -73,7 +73,8 @@ def train(runs: Task, data: Data, log: Log, sizes: Sizes) -> None:
 def check(profile: Profile, data: Data, log: Log, sizes: Sizes) -> None:
     """Variances along one ENUM run, and the ablations at its start."""
     images = jnp.asarray(data[0].images[: profile.images])
-    run = trainer(STRATEGIES["ENUM"], STARTS["pyro"], data, setting(max(profile.stages)), sizes)
+    trained_as = setting(RATES["ENUM"], max(profile.stages))
+    run = trainer(STRATEGIES["ENUM"], STARTS["pyro"], data, trained_as, sizes)
     stages = {
         trained.epoch.number: trained.params
         for trained in itertools.islice(run(VARIANCE_SEED), max(profile.stages) + 1)
@@ -100,7 +101,7 @@ def work(task: Task, profile: Profile, data: Data, file: Path, sizes: Sizes) -> 
 def tasks(profile: Profile, log: Log) -> list[Task]:
     """What the file has not, in the order of the plan; the checks after what is judged."""
     groups = [[run for run in runs if not has(log, run)] for runs in profile.groups]
-    checks: list[Task] = [] if log.of("ablations") else [[]]
+    checks: list[Task] = [] if log.of("ablations") or not profile.stages else [[]]
     return [*filter(None, groups[:2]), *checks, *filter(None, groups[2:])]
 
 

@@ -23,8 +23,10 @@ def bench(scripts: Any) -> Iterator[SimpleNamespace]:
         yield found
 
 
-def epochs(experiment: str, strategy: str, seed: int, elbos: list[float], accuracy: float) -> list[Any]:
-    setting = [1e-3, 0.1, 32, len(elbos) - 1, False]
+def epochs(
+    experiment: str, strategy: str, seed: int, elbos: list[float], accuracy: float, rate: float = 1e-3
+) -> list[Any]:
+    setting = [rate, 0.1, 32, len(elbos) - 1, False]
     return [
         {
             "kind": "epoch", "experiment": experiment, "strategy": strategy, "setting": setting, "seed": seed,
@@ -63,6 +65,19 @@ def test_tables_count_seeds_and_say_when_the_plateau_is_left(bench: Any) -> None
     late = [line for line in found if line.get("strategy") != "REINFORCE"]
     late += epochs(bench.air_plan.PLATEAU, "REINFORCE", 1, [70.0, 91.0], 0.3)
     assert [held for text, held in bench.air_report.bars(late) if "leaves the plateau" in text] == [False]
+
+
+def test_the_rate_of_the_profiles_is_the_best_of_those_tried(bench: Any) -> None:
+    for best, held in ((1e-3, True), (3e-4, False)):
+        found = lines(bench, 0.96)
+        for rate in bench.air_plan.TRIED[:2]:
+            found += epochs(bench.air_plan.TUNING, "MVD", 0, [70.0, 95.0 + (rate == best)], 0.9, rate)
+        assert "not run" in bench.air_report.rates(found)  # a rate is missing
+        found += epochs(bench.air_plan.TUNING, "MVD", 0, [70.0, 95.5], 0.8)
+        assert "95.5 (0.800)" in bench.air_report.rates(found)
+        assert [h for text, h in bench.air_report.bars(found) if "of three rates" in text] == [held]
+    assert {run.setting.rate for run in bench.air_plan.PROFILES["rates"].runs} == set(bench.air_plan.TRIED)
+    assert bench.air.tasks(bench.air_plan.PROFILES["rates"], SimpleNamespace(of=lambda kind: []))[-1] != []
 
 
 def test_a_file_is_gone_on_with_and_drawn(bench: Any, tmp_path: Path, capsys: Any) -> None:
