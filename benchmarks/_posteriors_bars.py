@@ -91,6 +91,10 @@ def near_optimum(found: Rows) -> Judged:
     return judged
 
 
+CHAINS_WORTH = 1 / 3
+"""Of NumPyro's effective draws, those of our chains are at least this share; both numbers are estimates."""
+
+
 def beside_numpyro(found: Rows) -> Judged:
     """Nowhere worse than NumPyro's same method by more than noise."""
     judged = []
@@ -98,10 +102,23 @@ def beside_numpyro(found: Rows) -> Judged:
         other = found[name]["cells"][method].get("NumPyro")
         refused = own.reason and not own.failed
         if other is not None and not other.reason and not refused:
-            close = max(own.mean - other.mean, own.sd - other.sd) < SLACK
-            text = f"{name}, {method}: {_both(own)}; NumPyro's {_both(other)}, at most {SLACK} better"
+            slack = max(SLACK, noise(own, other))
+            close = max(own.mean - other.mean, own.sd - other.sd) < slack
+            text = f"{name}, {method}: {_both(own)}; NumPyro's {_both(other)}, at most {slack:.2g} better"
             judged.append((text, close))
+            if own.effective == own.effective:
+                text = f"{name}, {method}: worth {own.effective:.0f} draws, NumPyro's {other.effective:.0f}"
+                judged.append((text, own.effective >= CHAINS_WORTH * other.effective))
     return judged
+
+
+def noise(own: Cell, other: Cell) -> float:
+    """Three standard errors of the difference of two means, where chains say what their draws are worth.
+
+    Chains that hardly mix, as between two modes, are far off by chance in either library.
+    """
+    known = [cell.effective for cell in (own, other) if cell.effective == cell.effective]
+    return 3 * sum(1 / n for n in known) ** 0.5
 
 
 def _own(found: Rows) -> list[tuple[str, str, Cell]]:

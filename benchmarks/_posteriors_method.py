@@ -54,10 +54,14 @@ def optimizer(sizes: Sizes, part: float = 1.0) -> optax.GradientTransformation:
 
 
 class Draws(NamedTuple):
-    """By address, with the draws along the first axis; `weights` add up to one."""
+    """By address, with the draws along the first axis; `weights` add up to one.
+
+    `effective` is how many independent draws those of a chain are worth, where they are worth least.
+    """
 
     values: dict[str, Any]
     weights: Any = None
+    effective: float = np.nan
 
 
 class Cannot(Exception):
@@ -76,6 +80,7 @@ class Cell(NamedTuple):
         seconds: of processor time, compiling too.
         reason: why there is no such figure.
         failed: whether that is an error that nobody expected, and no refusal.
+        effective: how many independent draws those of a chain are worth.
     """
 
     mean: float = np.nan
@@ -83,6 +88,7 @@ class Cell(NamedTuple):
     seconds: float = np.nan
     reason: str = ""
     failed: bool = False
+    effective: float = np.nan
 
 
 def moments(draws: Draws) -> Moments:
@@ -100,13 +106,14 @@ def judged(method: Method, posterior: Posterior, truth: Moments, key: jax.Array,
     """One cell of the table. No error ends the run; one that is no `Cannot` is shown as a failure."""
     began = time.process_time()
     try:
-        found = apart(moments(method(posterior, key, sizes)), truth)
+        draws = method(posterior, key, sizes)
+        found = apart(moments(draws), truth)
     except Cannot as error:
         return Cell(reason=_line(error))
     except Exception as error:
         traceback.print_exc()
         return Cell(reason=f"{type(error).__name__}: {_line(error)}", failed=True)
-    return Cell(*found, time.process_time() - began)
+    return Cell(*found, time.process_time() - began, effective=draws.effective)
 
 
 def apart(found: Moments, truth: Moments) -> tuple[float, float]:

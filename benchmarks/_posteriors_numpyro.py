@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import numpyro
 from _posteriors_known import Moments
 from _posteriors_method import ACCEPTANCE, FLOW, Cannot, Draws, Method, Sizes, moments, optimizer
 from _posteriors_problems import Posterior
 from numpyro import handlers
+from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, autoguide
 
 CHAINS = 4
@@ -59,7 +61,9 @@ def nuts(posterior: Posterior, key: jax.Array, sizes: Sizes, draws: int | None =
         progress_bar=False,
     )  # fmt: skip
     chains.run(key)
-    return Draws(chains.get_samples())
+    apart = jax.tree.map(np.asarray, chains.get_samples(group_by_chain=True))
+    worth = min(float(np.min(effective_sample_size(x))) for x in apart.values())
+    return Draws(chains.get_samples(), effective=worth)
 
 
 def reference(posterior: Posterior, key: jax.Array, sizes: Sizes) -> Moments:

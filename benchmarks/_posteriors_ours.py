@@ -102,12 +102,12 @@ def nuts(posterior: Posterior, key: jax.Array, sizes: Sizes) -> Draws:
     """Four chains; beside new draws of a discrete choice, if there is one."""
     move: infer.Move = infer.NUTS(acceptance=ACCEPTANCE)
     if posterior.how == "summed":
-        again = infer.Repeat(infer.Regenerate("when"), 20)  # one in 40 years is proposed, and few are likely
+        again = infer.Repeat(infer.Regenerate("when"), 200)  # one in 40 years is proposed, and few are likely
         move = infer.Cycle(again, infer.NUTS(only=("early", "late"), acceptance=ACCEPTANCE))
     found = infer.chains(
         posterior.target, move, key=key, draws=sizes.chain, warmup=sizes.chain // 2, chains=CHAINS
     )
-    return Draws(_values(found.flat))
+    return Draws(_values(found.flat), effective=min(float(x.min()) for x in jax.tree.leaves(found.effective)))
 
 
 METHODS: dict[str, Method] = {

@@ -130,17 +130,19 @@ class Fit(NamedTuple):
 
 def fit(
     key: jax.Array, modes: tuple[Mode, ...], data: Entries, *, sweeps: int, held: int = 20,
-    precision: float = 1e3, tucker: bool = True, rescale: bool = True, progress: bool = False,
-    label: str = "",
+    precision: float = 1e3, tucker: bool = True, rescale: bool = True, begin: Beliefs | None = None,
+    progress: bool = False, label: str = "",
 ) -> Fit:  # fmt: skip
     """Coordinate ascent from a random start; E[τ] is held at `precision` for the first `held` sweeps.
+
+    Or from beliefs to `begin` with, such as those under another prior.
 
     Factors are rescaled only after these: the best scales of a poor fit are far from those of a good one. In
     the CP variant, whose core is known, `rescale` is without meaning.
     """
     if not tucker and len(set(ranks(modes))) > 1:
         raise ValueError(f"CP has one rank for all modes, got {ranks(modes)}")
-    beliefs, elbos, last = start(key, modes, precision, tucker), [], None
+    beliefs, elbos, last = begin or start(key, modes, precision, tucker), [], None
     for number in tqdm(range(sweeps), desc=label, disable=not progress, leave=False):
         last = sweep(modes, data, beliefs, number < held, tucker=tucker)
         elbos.append(float(last.elbo))
