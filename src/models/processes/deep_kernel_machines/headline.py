@@ -307,6 +307,6 @@ PAPER = Paper(
     title="A theory of representation learning gives a deep generalisation of kernel methods",
     authors="Yang, Robeyns, Milsom, Anson, Schoots, Aitchison, 2023",
     shows="deep Gaussian processes of infinite width that learn: an objective in Gram matrices",
-    time="about 12 minutes of processor time",
+    time="5 minutes of processor time",
     run=run,
 )

@@ -50,7 +50,8 @@ def _widths(distances: Any, bounds: Any, figures: Any) -> None:
     distances.loglog(widths, first * (np.array(widths) / widths[0]) ** -0.5, "k:", label="slope -1/2")
     distances.set_xlabel("width N")
     distances.set_title("Distance to the limit's Grams", fontsize=10)
-    distances.legend(fontsize=7)
+    distances.set_ylim(bottom=1e-3)  # room for the legend
+    distances.legend(fontsize=7, loc="lower left")
     bounds.semilogx(widths, mean("ELBO / N"), "o-", label="ELBO / N")
     bounds.axhline(mean("L")[0], color="black", ls=":", label="L")
     bounds.set_xlabel("width N")

@@ -247,6 +247,6 @@ PAPER = Paper(
     title="Variational inference for SDEs driven by fractional noise",
     authors="Daems, Opper, Crevecoeur, Birdal, 2024",
     shows="a Markov approximation of fractional noise, whose Hurst index is learned by the bound",
-    time="12 minutes of processor time",
+    time="8 minutes of processor time",
     run=run,
 )

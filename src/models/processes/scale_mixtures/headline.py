@@ -195,6 +195,6 @@ PAPER = Paper(
     title="Scale mixtures of neural network Gaussian processes",
     authors="Lee, Yun, Yang, Lee, 2022",
     shows="one random scale for the last layer: as good in distribution, better where the scale has changed",
-    time="18 minutes of processor time",
+    time="7 minutes of processor time",
     run=run,
 )
