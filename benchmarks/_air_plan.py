@@ -10,10 +10,12 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
+from models.air.nets import Sizes
 from models.air.train import Setting
 
 BETTER, PLATEAU, TUNING = "better start", "artifact's start", "rates"
 TRIED, PRESENCE = (1e-4, 3e-4, 1e-3), 0.1
+PAPER = Sizes(canvas=50, window=20, what=50, hidden=200, lstm=256)
 JUDGED = ("MVD", "ENUM")
 """Strategies that a bar is on."""
 OTHERS = ("REINFORCE", "hybrid", "IWELBO(2) + REINFORCE", "IWELBO(2) + MVD", "RWS(10)")
@@ -41,12 +43,19 @@ class Profile(NamedTuple):
         runs: the curves, in order.
         images, draws: how many images, and gradients of each, a variance is of.
         stages: the epochs of an ENUM run at which variances are taken; without any there are no checks.
+        sizes: of the canvases and networks.
+        train, test: how many canvases.
+        workers: how many processes share the work.
     """
 
     runs: list[Run]
     images: int = 16
     draws: int = 256
     stages: tuple[int, ...] = (0, 4, 15)
+    sizes: Sizes = Sizes()
+    train: int = 4096
+    test: int = 1000
+    workers: int = 2
 
     @property
     def groups(self) -> list[list[Run]]:
@@ -67,9 +76,14 @@ def tuning(seed: int, epochs: int) -> list[Run]:
     return [Run(TUNING, name, setting(rate, epochs), seed) for name in RATES for rate in TRIED]
 
 
-def plateau(strategies: tuple[str, ...], seeds: tuple[int, ...], epochs: int) -> list[Run]:
-    """The artifact's own rate, 1e-4 for all parameters, and a batch of 32 as everywhere here."""
-    return [Run(PLATEAU, name, Setting(1e-4, 1.0, 32, epochs), seed) for name in strategies for seed in seeds]
+def plateau(strategies: tuple[str, ...], seeds: tuple[int, ...], epochs: int, batch: int = 32) -> list[Run]:
+    """The artifact's own rate, 1e-4 for all parameters (of RWS, 1e-3)."""
+    rate = lambda name: 1e-3 if name.startswith("RWS") else 1e-4
+    return [
+        Run(PLATEAU, name, Setting(rate(name), 1.0, batch, epochs), seed)
+        for name in strategies
+        for seed in seeds
+    ]
 
 
 SEEDS = (10, 11, 12, 13, 14)
@@ -82,6 +96,10 @@ PROFILES = {
     "full": Profile(
         better(JUDGED, SEEDS, 30) + better(OTHERS, SEEDS[:3], 30)
         + plateau(("MVD", "REINFORCE", "ENUM"), SEEDS[:3], 120) + better(OTHERS, SEEDS[3:], 30),
+    ),
+    "paper": Profile(  # the size of the paper, for a GPU; one process, since each would take its whole memory
+        plateau((*JUDGED, *OTHERS), SEEDS[:3], 41, batch=64),
+        sizes=PAPER, train=60_000, test=10_000, workers=1,
     ),
     "rates": Profile(tuning(0, 30), stages=()),
 }  # fmt: skip

@@ -5,11 +5,12 @@ under each objective and estimator of the presence of an object: how many seeds 
 fast. Beside it: the plateau on which the score function stays at the start that the paper's code had; the
 variance of the estimators at three stages; and ablations that must fail.
 
-    python benchmarks/air.py [--profile quick|full|rates] [--workers N] [--json FILE] [--report]
+    python benchmarks/air.py [--profile quick|full|rates|paper] [--workers N] [--json FILE] [--report]
 
-The work is shared by N processes of one thread each. Every epoch is a line of JSON in FILE as soon as it is
-done. A run that is in FILE already is not run again, so that what was stopped goes on; `--report` only prints
-the tables of what is there, and what is not. The picture lies beside it. Fails if a bar is missed.
+The profile `paper` has the sizes, rates and epochs of the paper, on canvases of 50 x 50, and is for a GPU. On
+CPUs the work is shared by N processes of one thread each. Every epoch is a line of JSON in FILE as soon as it
+is done. A run that is in FILE already is not run again, so that what was stopped goes on; `--report` only
+prints the tables of what is there, and what is not. The picture lies beside it. Fails if a bar is missed.
 """
 
 from __future__ import annotations
@@ -125,15 +126,16 @@ def measure(profile: Profile, data: Data, log: Log, sizes: Sizes, workers: int) 
 
 
 def main(
-    profile: str = "quick", file: Path | None = None, only_report: bool = False, workers: int = 2,
-    data: Data | None = None, sizes: Sizes = Sizes(),  # noqa: B008
+    profile: str = "quick", file: Path | None = None, only_report: bool = False, workers: int | None = None,
+    data: Data | None = None, sizes: Sizes | None = None,
 ) -> list[Line]:  # fmt: skip
     plan = PROFILES[profile]
+    sizes = sizes or plan.sizes
     log = Log(file or OUTPUT / f"air-{profile}.jsonl")
     if not only_report:
-        data = data or split()
+        data = data or split(plan.train, plan.test, side=sizes.canvas)
         log.add(kind="run", date=time.strftime("%Y-%m-%d"), machine=machine(), empty=empty_bound(data[1]))
-        measure(plan, data, log, sizes, workers)
+        measure(plan, data, log, sizes, workers or plan.workers)
         log.read()
     print(report(log.lines, [run for run in plan.runs if not has(log, run)]))
     judged = bars(log.lines)
@@ -150,5 +152,5 @@ if __name__ == "__main__":
     parser.add_argument("--profile", choices=list(PROFILES), default="quick")
     parser.add_argument("--json", dest="file", type=Path, help="where the lines go; output/ by default")
     parser.add_argument("--report", dest="only_report", action="store_true", help="print what is in the file")
-    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each; 2 by default")
+    parser.add_argument("--workers", type=int, help="processes, of one thread each; 2, for a GPU 1")
     main(**vars(parser.parse_args()))

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 
-CANVAS = 24
-"""Side of a canvas. A digit is 8 pixels wide, so that it takes a third, as in the paper."""
+SIDE = 24
+"""Of a canvas, in pixels. A digit takes a third of it, as in the paper: here 8, as many as its scan has."""
 MOST = 2
 """Objects on a canvas, at most."""
 TRAIN_DIGITS = 1400
@@ -20,7 +20,7 @@ class Canvases(NamedTuple):
     """Images, and what is on them.
 
     Attributes:
-        images: of ink between 0 and 1, shape `(N, 24, 24)`.
+        images: of ink between 0 and 1, shape `(N, side, side)`.
         counts: the number of digits on each, shape `(N,)`.
         boxes: of their ink, as first and last row and column, half open; shape `(N, 2, 4)`; zeros for none.
         digits: which scans they are, shape `(N, 2)`; -1 for none.
@@ -37,30 +37,30 @@ def scans() -> np.ndarray:
     return load_digits().images / 16.0
 
 
-def split(train: int = 4096, test: int = 1000, seed: int = 0) -> tuple[Canvases, Canvases]:
+def split(train: int = 4096, test: int = 1000, seed: int = 0, side: int = SIDE) -> tuple[Canvases, Canvases]:
     """Canvases to train on and to test on, of disjoint digits."""
     order = np.random.default_rng(seed).permutation(len(scans()))
     first, rest = order[:TRAIN_DIGITS], order[TRAIN_DIGITS:]
-    return canvases(train, first, seed + 1), canvases(test, rest, seed + 2)
+    return canvases(train, first, seed + 1, side), canvases(test, rest, seed + 2, side)
 
 
-def canvases(number: int, digits: np.ndarray, seed: int) -> Canvases:
+def canvases(number: int, digits: np.ndarray, seed: int, side: int = SIDE) -> Canvases:
     """Canvases of these digits. Counts are uniform on 0, 1, 2; one whose digits overlap is drawn again."""
     random, images = np.random.default_rng(seed), scans()
     counts = random.integers(0, MOST + 1, number)
-    made = [canvas(images, random.choice(digits, count), random) for count in counts]
+    made = [canvas(images, random.choice(digits, count), random, side) for count in counts]
     return Canvases(np.stack([m[0] for m in made]), counts, *(np.stack([m[i] for m in made]) for i in (1, 2)))
 
 
 def canvas(
-    images: np.ndarray, chosen: np.ndarray, random: np.random.Generator
+    images: np.ndarray, chosen: np.ndarray, random: np.random.Generator, side: int = SIDE
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An image with these digits at random sizes and places, their boxes, and the digits, padded."""
     while True:
-        image, boxes = np.zeros((CANVAS, CANVAS)), np.zeros((MOST, 4), int)
+        image, boxes = np.zeros((side, side)), np.zeros((MOST, 4), int)
         for i, digit in enumerate(chosen):
-            drawn = resized(images[digit], random)
-            top, left = random.integers(0, CANVAS - len(drawn) + 1, 2)
+            drawn = resized(images[digit], random, side // 3)
+            top, left = random.integers(0, side - len(drawn) + 1, 2)
             image[top : top + len(drawn), left : left + len(drawn)] += drawn
             boxes[i] = ink(drawn) + np.array([top, top, left, left])
         if len(chosen) < 2 or apart(*boxes):
@@ -68,10 +68,11 @@ def canvas(
             return image.astype(np.float32), boxes, padded
 
 
-def resized(scan: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The scan, bilinearly at 7 to 9 pixels."""
-    width = int(np.clip(round(8 / (1 + 0.08 * random.standard_normal())), 7, 9))
-    return np.clip(zoom(scan, width / 8, order=1), 0.0, 1.0)
+def resized(scan: np.ndarray, random: np.random.Generator, pixels: int = SIDE // 3) -> np.ndarray:
+    """The scan, bilinearly at so many pixels, an eighth of them less or more."""
+    least, most = round(7 / 8 * pixels), round(9 / 8 * pixels)
+    width = int(np.clip(round(pixels / (1 + 0.08 * random.standard_normal())), least, most))
+    return np.clip(zoom(scan, width / len(scan), order=1), 0.0, 1.0)
 
 
 def ink(image: np.ndarray) -> np.ndarray:

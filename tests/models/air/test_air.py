@@ -60,6 +60,14 @@ def test_data_are_those_of_their_seed(canvases: Any) -> None:
         np.testing.assert_array_equal(one.images, other.images)
 
 
+def test_on_larger_canvases_digits_are_larger() -> None:
+    train, _ = data.split(300, 1, side=50)
+    assert train.images.shape == (300, 50, 50)
+    boxes = train.boxes[train.counts > 0, 0]
+    height = boxes[:, 1] - boxes[:, 0]
+    assert height.max() == 18 and 14 <= np.median(height) <= 16  # of 16 pixels, an eighth less or more
+
+
 # --- the spatial transformer
 
 
