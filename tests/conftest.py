@@ -1,6 +1,7 @@
 """What every test shares. It is imported before any test module, so JAX is configured here first."""
 
 import gc
+import itertools
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -47,6 +48,18 @@ def strict_ranks() -> Iterator[None]:
     """Arrays of unequal rank do not broadcast. Not for all tests: NumPyro's own code relies on it."""
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+TESTS_A_CACHE = 300
+_done = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _memory_bounded() -> Iterator[None]:
+    """What JAX has compiled is forgotten now and then, or a worker would grow to 7 GB."""
+    yield
+    if next(_done) % TESTS_A_CACHE == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ppl
-from ppl.refusal import differentiated_once, undifferentiated, unmoved
+from ppl.refusal import differentiated_once, held_constant, undifferentiated, unmoved
 
 WHERE: dict[str, Callable[[Any], Any]] = {
     "straight": lambda f: f,
@@ -50,6 +50,15 @@ def test_a_first_derivative_passes_and_a_second_does_not(where: str) -> None:
         for derivative in TWICE.values():
             with pytest.raises(ppl.UnsupportedProgram, match="why"):
                 derivative(once)(2.0)
+
+
+@where
+def test_a_held_constant_has_no_derivative(where: str) -> None:
+    held = WHERE[where](lambda a: held_constant({"x": a**2})["x"] * a)
+    plain = WHERE[where](lambda a: jax.lax.stop_gradient(a**2) * a)
+    np.testing.assert_allclose(held(2.0), plain(2.0), rtol=1e-6)
+    for derivative in (*ONCE.values(), *TWICE.values()):
+        np.testing.assert_allclose(derivative(held)(2.0), derivative(plain)(2.0), rtol=1e-6)
 
 
 @where
