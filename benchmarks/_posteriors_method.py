@@ -27,10 +27,10 @@ class Sizes(NamedTuple):
         reference: the same for the chains that tell what is known.
     """
 
-    steps: int = 10_000
+    steps: int = 20_000
     batch: int = 8
     rate: float = 0.05
-    draws: int = 40_000
+    draws: int = 200_000
     particles: int = 10_000
     chain: int = 4000
     reference: int = 25_000
