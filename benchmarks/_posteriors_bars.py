@@ -28,8 +28,8 @@ EXACT_BAR = 0.1
 """Standard deviations that such a method may be off, in its worst entry."""
 
 OPTIMUM_BAR = 0.1
-"""How far the errors of a trained family may be from those of its best member; a standard deviation of 200,000
-draws with a long tail (a log-normal scale) is itself off by some 0.02."""
+"""How far the errors of a trained family may be from those of its best member; a standard deviation of
+200,000 draws with a long tail (a log-normal scale) is itself off by some 0.02."""
 
 SLACK = 0.1
 """How much further than NumPyro's same method ours may be off: both are trained by noisy steps."""
