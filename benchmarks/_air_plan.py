@@ -1,8 +1,8 @@
 """Which runs make figure 7: a quick profile for two cores, a full one. Both are of five fresh seeds.
 
-The rate of each strategy is the best of three by the bound that it reaches, which the profile `rates` finds on
-seeds of its own; what else is set was chosen on seeds below 10. A start is the same for every strategy. What is
-judged comes first, so that a run that is stopped has it.
+The rate of each strategy is the best of three by the bound that it reaches, which the profile `rates` finds
+on seeds of its own; what else is set was chosen on seeds below 10. A start is the same for every strategy.
+What is judged comes first, so that a run that is stopped has it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ OTHERS = ("REINFORCE", "hybrid", "IWELBO(2) + REINFORCE", "IWELBO(2) + MVD", "RW
 RATES = dict.fromkeys((*JUDGED, *OTHERS), 1e-3)
 """What `--profile rates` finds."""
 CLOSE = {name: TRIED[1:] for name in ("MVD", "ENUM", "hybrid")}
-"""Rates that came within 10 nats of each other on the first seed. Of these strategies one run in five loses the
-second object by chance, so that they go on to two more seeds, and the median decides."""
+"""Rates that came within 10 nats of each other on the first seed. Of these strategies one run in five loses
+the second object by chance, so that they go on to two more seeds, and the median decides."""
 
 
 class Run(NamedTuple):
