@@ -99,11 +99,14 @@ def pathfinder(posterior: Posterior, key: jax.Array, sizes: Sizes) -> infer.Algo
 
 
 def nuts(posterior: Posterior, key: jax.Array, sizes: Sizes) -> Draws:
-    """Four chains; beside new draws of a discrete choice, if there is one."""
+    """Four chains; beside new draws of a discrete choice, and of all, if there is one."""
     move: infer.Move = infer.NUTS(acceptance=ACCEPTANCE)
     if posterior.how == "summed":
-        again = infer.Repeat(infer.Regenerate("when"), 200)  # one in 40 years is proposed, and few are likely
-        move = infer.Cycle(again, infer.NUTS(only=("early", "late"), acceptance=ACCEPTANCE))
+        # The year and the rates hold each other in one of several modes. All three drawn anew are seldom
+        # accepted, but cheap.
+        again = infer.Repeat(infer.Regenerate("when", "early", "late"), 100)
+        year = infer.Repeat(infer.Regenerate("when"), 20)
+        move = infer.Cycle(again, year, infer.NUTS(only=("early", "late"), acceptance=ACCEPTANCE))
     found = infer.chains(
         posterior.target, move, key=key, draws=sizes.chain, warmup=sizes.chain // 2, chains=CHAINS
     )
