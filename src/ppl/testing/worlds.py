@@ -88,6 +88,7 @@ class Worlds:
         self.blocks: dict[bytes, Any] = {}
         self.draws = 0
         self._masks: list[Any] = []
+        self._ancestors: dict[int, np.ndarray] = {}
 
     @contextlib.contextmanager
     def where(self, mask: Any) -> Iterator[None]:
@@ -132,9 +133,9 @@ class Worlds:
         """A value for the worlds there are now: with a leading axis if it differs between them."""
         if not isinstance(value, PerWorld):
             return value
-        for parent in self.parents[value.generation :]:
-            value.array = value.array[parent]
-        value.generation = len(self.parents)
+        if value.generation < len(self.parents):
+            value.array = value.array[self.ancestors(value.generation)]
+            value.generation = len(self.parents)
         return value.array
 
     def full(self, value: Any) -> np.ndarray:
@@ -162,6 +163,7 @@ class Worlds:
             raise TooManyWorlds(f"{len(parent)} combinations of nodes, more than {MOST_WORLDS}")
         self.weights = weights[parent, part]
         self.parents.append(parent)
+        self._ancestors.clear()
         found = None if nodes is None else self.wrap(nodes[parent, part])
         self.splits.append(Split(name, self.wrap(part), found))
         return part
@@ -173,7 +175,10 @@ class Worlds:
 
     def ancestors(self, generation: int) -> np.ndarray:
         """For each world now, the one that it was at an earlier generation."""
-        found = np.arange(len(self.weights))
-        for parent in reversed(self.parents[generation:]):
-            found = parent[found]
+        found = self._ancestors.get(generation)
+        if found is None:
+            found = np.arange(len(self.weights))
+            for parent in reversed(self.parents[generation:]):
+                found = parent[found]
+            self._ancestors[generation] = found
         return found
