@@ -160,6 +160,17 @@ def test_moves_along_gradients_and_targets_that_jump_are_held_fixed_too() -> Non
     assert abs(draws.mean() - (mean - 0.2)) < 5 * draws.std() / 10 + 0.02
 
 
+def test_a_jump_that_an_earlier_choice_moves_is_refused() -> None:
+    """A score of that choice would follow it, so that it is no constant."""
+
+    def program(t: Any) -> Any:
+        earlier = ppl.normal(t, 1.0).propose().retval
+        return wake_guide(3)(bent(earlier).condition({"y": 1.0}), normal_guide(0.0))
+
+    with pytest.raises(ppl.DiscontinuousReparameterization):
+        ppl.expectation(program).grad(jax.random.key(0), 0.2)
+
+
 @ppl.gen
 def normal_guide(t: Any) -> None:
     ppl.normal(t, 1.0) @ "x"

@@ -228,7 +228,9 @@ def plain(equation: Any, values: list[Value], context: Context) -> list[Value]:
     if name == "stop_gradient":
         whole = replace(whole, tangent=False)
     if name == "held_constant":
-        whole = replace(whole, moves=False, tangent=False, jump=None, edge=None)
+        # A value that an earlier choice moves is no constant: another estimator of that choice would follow it.
+        settled = not whole.noise
+        whole = replace(whole, tangent=False, moves=whole.moves and not settled)
     if whole.edge is not None and not _keeps_infinity(equation, values):
         whole = fall(whole, context)
     jump, steps = jump_words(equation)

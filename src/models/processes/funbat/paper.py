@@ -130,7 +130,7 @@ def carbon_run(config: Config, seed: int, progress: bool) -> tuple[Dataset, dict
         rough = gaussian_processes(config._replace(order=0), data, config.length, config.rank)
         found |= {
             CP: passing(CP, ours, tucker=False),
-            # Of random starts most end in local optima, 500 to 2,000 nats lower.
+            # Of random starts most end in local optima, 600 to 2,100 nats lower.
             ROUGH: passing(ROUGH, rough, begin=found[CONJUGATE].fit.beliefs),
             CREEPING: passing(CREEPING, ours, rescale=False),
             COLLAPSED: passing(COLLAPSED, ours, precision=1.0, held=0),
