@@ -102,7 +102,8 @@ def held_constant(tree: Any) -> Any:
     """The same arrays, which count as constants: for what an objective is *defined* to hold fixed.
 
     Unlike `stop_gradient` it also says that the objective's value is not meant to follow them, so that a jump
-    where they cross it is none. What depends on a choice made before is held as by `stop_gradient`.
+    where they cross it is none. Where they move with the parameters through a choice made before, a
+    derivative is refused: estimators of that choice would not agree on what is held.
     """
     return jax.tree.map(lambda x: constant_p.bind(x, why=""), tree)
 

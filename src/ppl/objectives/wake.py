@@ -7,9 +7,8 @@ field: what is held fixed moves from step to step.
 What stands for the posterior in the two wake phases is drawn by importance sampling from the guide, or by any
 algorithm of `ppl.infer`.
 
-What is held fixed are parameters. Where a target depends on a choice that the same objective has made before, a
-pathwise derivative of that choice stops there, and a score of it does not: its estimator then decides what is
-differentiated. Draw such choices in the model.
+What is held fixed are parameters. A target may depend on a choice that the same objective has made before;
+scores of that choice follow the value. A pathwise derivative of it is refused, since it would stop there.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppl.errors import UnsupportedProgram
 from ppl.source import Function, equation_line, library_function
 from ppl.transforms import intervals
 from ppl.transforms import jax_internals as internals
@@ -228,9 +229,7 @@ def plain(equation: Any, values: list[Value], context: Context) -> list[Value]:
     if name == "stop_gradient":
         whole = replace(whole, tangent=False)
     if name == "held_constant":
-        # A value that an earlier choice moves is no constant: another estimator of that choice would follow it.
-        settled = not whole.noise
-        whole = replace(whole, tangent=False, moves=whole.moves and not settled)
+        whole = held(whole, context)
     if whole.edge is not None and not _keeps_infinity(equation, values):
         whole = fall(whole, context)
     jump, steps = jump_words(equation)
@@ -253,6 +252,25 @@ def plain(equation: Any, values: list[Value], context: Context) -> list[Value]:
 def _keeps_infinity(equation: Any, values: Sequence[Value]) -> bool:
     name = equation.primitive.name
     return name in UNBOUNDED | LAYOUT - {"reduce_max"} or (name == "div" and values[1].edge is None)
+
+
+def held(value: Value, context: Context) -> Value:
+    """The value as a constant.
+
+    Raises:
+        UnsupportedProgram: a pathwise derivative of a choice runs through it. A score of that choice would
+            follow the value, so that it is no constant.
+    """
+    if value.tangent and value.noise:
+        choices = ", ".join(sorted({site.where for site in value.noise}))
+        raise UnsupportedProgram(
+            f"a wake phase ({context.line}) holds fixed what its draws depend on, and this moves with the "
+            f"parameters through {choices}, made before in the same objective: a pathwise derivative of it "
+            "would stop there. Give it an estimator that does not differentiate through its value, "
+            "`.using(ppl.estimators.Reinforce())`, and combine it with parameters inside the model; or make "
+            "it a choice of the model."
+        )
+    return replace(value, moves=False, tangent=False)
 
 
 def fall(value: Value, context: Context) -> Value:
